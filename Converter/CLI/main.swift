@@ -1,0 +1,2 @@
+import Converter
+print("audiotoken-convert")

@@ -1,0 +1,38 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+  name: "audiotoken-edge",
+  products: [
+    .library(name: "AudioToken", targets: ["AudioToken"]),
+    .executable(name: "audiotoken", targets: ["CLI"]),
+    .executable(name: "audiotoken-convert", targets: ["ConverterCLI"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+  ],
+  targets: [
+    // The runtime: Glibc, libsndfile, libpng and nothing else.
+    .systemLibrary(name: "CSndFile", pkgConfig: "sndfile", providers: [.apt(["libsndfile1-dev"])]),
+    .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+    .target(name: "CKernels"),
+    .target(name: "Tensors"),
+    .target(name: "Kernels", dependencies: ["CKernels", "Tensors"]),
+    .target(name: "WeightFile", dependencies: ["Tensors"]),
+    .target(name: "Models", dependencies: ["Kernels", "WeightFile", "Tensors"]),
+    .target(name: "AudioToken", dependencies: ["Models", "CSndFile", "CPNG"]),
+    .executableTarget(name: "CLI", dependencies: ["AudioToken", argumentParser]),
+
+    // The offline converter: may use Foundation.
+    .target(name: "Checkpoints", dependencies: ["WeightFile"], path: "Converter/Checkpoints"),
+    .target(name: "Converter", dependencies: ["Checkpoints", "Models", "WeightFile"], path: "Converter/Library"),
+    .executableTarget(name: "ConverterCLI", dependencies: ["Converter", argumentParser], path: "Converter/CLI"),
+
+    .testTarget(name: "KernelsTests", dependencies: ["Kernels"]),
+    .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"]),
+    .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"]),
+    .testTarget(name: "AudioTokenTests", dependencies: ["AudioToken"], exclude: ["Fixtures"]),
+  ]
+)

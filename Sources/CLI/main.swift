@@ -1,0 +1,2 @@
+import AudioToken
+print("audiotoken")
