@@ -1,1 +1,19 @@
-// placeholder
+#include "CKernels.h"
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
+uint32_t at_cpu_features(void) {
+  uint32_t features = 0;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("sse4.1")) features |= AT_CPU_SSE41;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) features |= AT_CPU_AVX2;
+#elif defined(__aarch64__)
+  unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+  features |= AT_CPU_NEON;
+  if (first & (1ul << 20)) features |= AT_CPU_DOTPROD;
+  if (second & (1ul << 13)) features |= AT_CPU_I8MM;
+#endif
+  return features;
+}

@@ -1,1 +1,145 @@
+// The kernels' contract. Sources/Kernels/Oracle.swift defines what each one computes, operation by operation; every
+// variant gives the same bits. No float operation is contracted (a * b + c is two roundings) or reordered, so a
+// picture does not depend on the processor.
 #pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma clang assume_nonnull begin
+
+enum { AT_PANEL = 8 };           // outputs in a panel of packed weights
+enum { AT_QUAD = 4 };            // inputs in a quad of packed int8 weights
+enum { AT_ATTENTION_TILE = 64 }; // keys between two rescalings of the online softmax
+
+// f32 rows -> u8 rows, each with its scale and zero point: x = scale * (q - zero).
+typedef struct {
+  const float *x;
+  size_t x_stride; // elements
+  uint8_t *q;
+  size_t q_stride; // bytes, >= padded
+  float *scale;
+  int32_t *zero;
+  size_t rows, columns, padded; // bytes columns..<padded of q are written as 0
+} at_quantize;
+
+// out[r][o] = bias[o] + residual[r][o] + scale[o] * sum over taps t of row_scale[t][r] * (a[t][r] - row_zero[t][r]) . w[t][o]
+// A linear layer has one tap; a convolution has one a kernel position, each with its own row pointers.
+typedef struct {
+  const void *_Nonnull const *_Nonnull rows; // [taps][row_count]: first element of each input row (u8, or f32 where weights are float)
+  const float *_Nullable row_scale;  // [taps][row_count], int8 only
+  const int32_t *_Nullable row_zero; // [taps][row_count], int8 only
+  size_t row_count, taps;
+  size_t inputs;                 // elements of a row that are read; for int8 a multiple of AT_QUAD
+  const void *weights;           // int8 [panel][tap][inputs / 4][8][4]; f32, f16 [panel][tap][inputs][8]
+  const float *_Nullable scale;            // [panels * 8], int8 only
+  const int32_t *_Nullable sum;            // [taps][panels * 8], int8 only
+  const float *_Nullable bias;             // [panels * 8] or NULL
+  size_t panels;                 // of the whole matrix (the stride of sum)
+  size_t panel_begin, panel_end; // those to compute
+  size_t outputs;                // columns that exist: the last panel may be partial
+  const float *_Nullable residual;         // added last, or NULL; may be out itself
+  size_t residual_stride;
+  float *out;
+  size_t out_stride; // elements
+} at_gemm;
+
+typedef struct {
+  const float *x;
+  float *out; // may be x
+  size_t rows, columns;
+  const float *gamma, *beta;
+  float epsilon;
+} at_layer_norm;
+
+// Adds up rows: sum[c] and square[c] are set to the sums of x and x * x over the rows, in row order.
+typedef struct {
+  const float *x;
+  size_t rows, channels;
+  float *sum, *square;
+} at_channel_sums;
+
+typedef enum { AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU } at_activation;
+
+// out = activation(x * factor[c] + offset[c])
+typedef struct {
+  const float *x;
+  float *out; // may be x
+  size_t rows, channels;
+  const float *factor, *offset;
+  at_activation activation;
+} at_affine;
+
+// out = activation(x)
+typedef struct {
+  const float *x;
+  float *out; // may be x
+  size_t count;
+  at_activation activation;
+} at_map;
+
+// out = a * alpha + b
+typedef struct {
+  const float *a, *b;
+  float *out; // may be a or b
+  size_t count;
+  float alpha;
+} at_add;
+
+// GEGLU: x is [rows, 2 * columns]; out = x[:, :columns] * gelu(x[:, columns:])
+typedef struct {
+  const float *x;
+  float *out;
+  size_t rows, columns;
+} at_gated_gelu;
+
+// One head: out[i] = softmax over j of (scale * q[i].k[j] + gate[i] * bias[j - i]) times v. f32, online softmax.
+typedef struct {
+  const float *q, *k, *v;
+  float *out;
+  size_t q_stride, k_stride, v_stride, out_stride; // elements between rows
+  size_t queries, keys, head_width;
+  size_t first_query; // the index of q's first row in the sequence: for the causal mask and the bias
+  float scale;
+  bool causal;       // query i sees keys 0...first_query + i
+  const float *_Nullable bias; // bias[d] for the distance d = key - query, negative ones too; or NULL
+  const float *_Nullable gate; // [queries], with bias
+  float *workspace;  // at_attention_workspace(queries, head_width) floats
+} at_attention;
+
+static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
+  return AT_ATTENTION_TILE * (head_width + 16) + 2 * queries + 64;
+}
+
+#define AT_DECLARE_KERNELS(suffix)                         \
+  void at_quantize_rows_##suffix(const at_quantize *);     \
+  void at_gemm_int8_##suffix(const at_gemm *);             \
+  void at_gemm_float32_##suffix(const at_gemm *);          \
+  void at_gemm_float16_##suffix(const at_gemm *);          \
+  void at_layer_norm_##suffix(const at_layer_norm *);      \
+  void at_channel_sums_##suffix(const at_channel_sums *);  \
+  void at_affine_##suffix(const at_affine *);              \
+  void at_map_##suffix(const at_map *);                    \
+  void at_add_##suffix(const at_add *);                    \
+  void at_gated_gelu_##suffix(const at_gated_gelu *);      \
+  void at_attention_##suffix(const at_attention *);
+
+#if defined(__x86_64__)
+AT_DECLARE_KERNELS(avx2)
+#elif defined(__aarch64__)
+AT_DECLARE_KERNELS(neon)
+#endif
+
+// What this processor and kernel offer, as bits.
+enum { AT_CPU_AVX2 = 1, AT_CPU_NEON = 2, AT_CPU_DOTPROD = 4, AT_CPU_I8MM = 8, AT_CPU_AVX_VNNI = 16, AT_CPU_AVX512_VNNI = 32, AT_CPU_SSE41 = 64 };
+uint32_t at_cpu_features(void);
+
+// A pool of `threads - 1` helpers beside the caller. A region's range 0..<count is cut into pieces of `grain`, taken in
+// any order by any thread. Helpers spin for a bounded time after a region and then sleep on a futex.
+typedef struct at_pool at_pool;
+typedef void (*at_task)(void *_Nullable context, size_t begin, size_t end);
+at_pool *_Nullable at_pool_create(int threads); // NULL where no thread can be had
+void at_pool_run(at_pool *pool, size_t count, size_t grain, at_task task, void *_Nullable context);
+void at_pool_destroy(at_pool *pool);
+
+#pragma clang assume_nonnull end

@@ -1,0 +1,19 @@
+import CKernels
+
+/// Every inner loop of the product, as a table of C-callable functions. `CKernels.h` has their arguments and `Oracle`
+/// their meaning; all tables give the same bits.
+package struct KernelTable: Sendable {
+
+  package var name: String
+  package var quantizeRows: @convention(c) @Sendable (UnsafePointer<at_quantize>) -> Void
+  package var gemmInt8: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
+  package var gemmFloat32: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
+  package var gemmFloat16: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
+  package var layerNorm: @convention(c) @Sendable (UnsafePointer<at_layer_norm>) -> Void
+  package var channelSums: @convention(c) @Sendable (UnsafePointer<at_channel_sums>) -> Void
+  package var affine: @convention(c) @Sendable (UnsafePointer<at_affine>) -> Void
+  package var map: @convention(c) @Sendable (UnsafePointer<at_map>) -> Void
+  package var add: @convention(c) @Sendable (UnsafePointer<at_add>) -> Void
+  package var gatedGELU: @convention(c) @Sendable (UnsafePointer<at_gated_gelu>) -> Void
+  package var attention: @convention(c) @Sendable (UnsafePointer<at_attention>) -> Void
+}

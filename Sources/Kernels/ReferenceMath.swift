@@ -1,0 +1,52 @@
+/// The elementary functions that every kernel variant evaluates with these very operations, in this order and without
+/// fused multiply-add: the coefficients and the order are the definition.
+package enum ReferenceMath {
+  /// 1.5 * 2^23: adding it rounds a float of magnitude below 2^22 to an integer, ties to even.
+  package static let roundingMagic: Float = 12_582_912
+
+  /// e^x, relative error below 2e-7 on [-87, 88]; outside, the value at the nearer end.
+  /// Range reduction by Cody and Waite with the Cephes `expf` polynomial.
+  package static func exp(_ value: Float) -> Float {
+    let x = min(max(value, -87), 88)
+    let shifted = x * 1.442_695_04 + roundingMagic
+    let n = shifted - roundingMagic
+    var f = x - n * 0.693_359_375
+    f = f - n * -2.121_944_4e-4
+    var p: Float = 1.987_569_15e-4
+    p = p * f + 1.398_199_95e-3
+    p = p * f + 8.333_451_9e-3
+    p = p * f + 4.166_579_6e-2
+    p = p * f + 1.666_666_55e-1
+    p = p * f + 5.000_000_1e-1
+    p = p * (f * f) + f
+    p = p + 1
+    return Float(bitPattern: p.bitPattern &+ (shifted.bitPattern &<< 23))
+  }
+
+  /// x / (1 + e^-x)
+  package static func silu(_ x: Float) -> Float { x / (1 + exp(-x)) }
+
+  /// x / (1 + e^(-1.702 x)), CLIP's quick_gelu.
+  package static func quickGELU(_ x: Float) -> Float { x / (1 + exp(-1.702 * x)) }
+
+  /// Exact GELU, x/2 (1 + erf(x / sqrt 2)); erf by Abramowitz and Stegun 7.1.26, absolute error below 3e-7.
+  package static func gelu(_ x: Float) -> Float {
+    let z = abs(x) * 0.707_106_78
+    let t = 1 / (1 + 0.327_591_1 * z)
+    var p: Float = 1.061_405_429
+    p = p * t + -1.453_152_027
+    p = p * t + 1.421_413_741
+    p = p * t + -0.284_496_736
+    p = p * t + 0.254_829_592
+    let tail = (p * t) * exp(-(z * z))
+    let erf = 1 - tail
+    let half = 0.5 * x
+    return half + abs(half) * erf
+  }
+
+  /// The order in which eight lanes are added up.
+  package static func sum(lanes l: [Float]) -> Float {
+    let a = (l[0] + l[4], l[1] + l[5], l[2] + l[6], l[3] + l[7])
+    return (a.0 + a.2) + (a.1 + a.3)
+  }
+}
