@@ -1,0 +1,58 @@
+import Glibc
+import Tensors
+
+/// One block of anonymous memory that a stage's activations are stacked in. Freed by falling back to a mark, so the peak
+/// depends on shapes alone.
+package final class Arena {
+  private let base: UnsafeMutableRawPointer
+  package let capacity: Int
+  private let isMapped: Bool
+  package private(set) var used = 0
+  package private(set) var peak = 0
+
+  private static let alignment = 64
+
+  /// Maps `capacity` bytes; a page costs memory once it is touched. Nil where the system refuses.
+  package init?(capacity: Int) {
+    let bytes = max(capacity, 1)
+    let map = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let map, map != MAP_FAILED else { return nil }
+    base = map
+    self.capacity = bytes
+    isMapped = true
+  }
+
+  /// Counts and hands out addresses that nobody may touch: for planning.
+  private init() {
+    base = UnsafeMutableRawPointer(bitPattern: Self.alignment)!
+    capacity = .max
+    isMapped = false
+  }
+
+  package static func planning() -> Arena { Arena() }
+
+  deinit {
+    if isMapped { munmap(base, capacity) }
+  }
+
+  /// The bytes that `count` elements of `type` take of the arena.
+  package static func bytes<Element>(_ type: Element.Type, _ count: Int) -> Int {
+    (count * MemoryLayout<Element>.stride).roundedUp(to: alignment)
+  }
+
+  /// `count` uninitialised elements, 64-byte aligned, valid until the enclosing `scratch` ends.
+  package func allocate<Element>(_ type: Element.Type, _ count: Int) -> UnsafeMutablePointer<Element> {
+    precondition(count >= 0)
+    let bytes = Self.bytes(type, count)
+    precondition(bytes <= capacity - used, "the arena was planned for other shapes")
+    let pointer = (base + used).bindMemory(to: type, capacity: count)
+    used += bytes
+    peak = max(peak, used)
+    return pointer
+  }
+
+  package func release(to mark: Int) {
+    precondition(mark <= used)
+    used = mark
+  }
+}

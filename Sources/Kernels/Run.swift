@@ -1,0 +1,66 @@
+import Tensors
+
+/// What a layer needs to run: the kernels, the threads and the memory. Passed to every layer, never global.
+///
+/// While planning, nothing is computed: allocations are counted and `parallel` does not call its body, so running a
+/// network on a planning run gives the peak of its arena. Layers therefore touch elements in `parallel` bodies only.
+package final class Run {
+  package let kernels: KernelTable
+  package let pool: ThreadPool
+  package let arena: Arena
+  package let isPlanning: Bool
+
+  package init(kernels: KernelTable, pool: ThreadPool, arena: Arena) {
+    self.kernels = kernels
+    self.pool = pool
+    self.arena = arena
+    isPlanning = false
+  }
+
+  private init(planningFor pool: ThreadPool) {
+    kernels = Oracle.kernels
+    self.pool = pool
+    arena = .planning()
+    isPlanning = true
+  }
+
+  /// The bytes of arena that `body` needs, which depend on shapes and the number of threads.
+  package static func peak(pool: ThreadPool, _ body: (Run) -> Void) -> Int {
+    let run = Run(planningFor: pool)
+    body(run)
+    return run.arena.peak
+  }
+
+  package func floats(_ count: Int) -> UnsafeMutablePointer<Float> { arena.allocate(Float.self, count) }
+  package func vector(_ count: Int) -> Vector { Vector(base: floats(count), count: count) }
+  package func matrix(_ rows: Int, _ columns: Int) -> Matrix {
+    Matrix(base: floats(rows * columns), rows: rows, columns: columns)
+  }
+  package func matrix(like other: Matrix) -> Matrix { matrix(other.rows, other.columns) }
+  package func featureMap(_ images: Int, _ height: Int, _ width: Int, _ channels: Int) -> FeatureMap {
+    FeatureMap(
+      base: floats(images * height * width * channels), images: images, height: height, width: width, channels: channels)
+  }
+  package func featureMap(like other: FeatureMap, channels: Int? = nil) -> FeatureMap {
+    featureMap(other.images, other.height, other.width, channels ?? other.channels)
+  }
+
+  /// Frees at its end whatever `body` took of the arena.
+  package func scratch<Result>(_ body: () -> Result) -> Result {
+    let mark = arena.used
+    defer { arena.release(to: mark) }
+    return body()
+  }
+
+  /// Calls `body` with pieces of 0..<count, each of up to `grain`, on all threads; every piece must give the same result
+  /// whatever the partition.
+  package func parallel(_ count: Int, grain: Int = 1, _ body: (Range<Int>) -> Void) {
+    guard !isPlanning, count > 0 else { return }
+    pool.parallel(count, grain: grain, body)
+  }
+
+  /// Calls `body` once, on this thread, unless planning.
+  package func serial(_ body: () -> Void) {
+    if !isPlanning { body() }
+  }
+}

@@ -1,0 +1,108 @@
+/// The logical size of a linear layer (one tap, one group) or a convolution (a tap for each kernel position).
+package struct MatrixShape: Hashable, Sendable {
+  /// All outputs, over all groups.
+  package let outputs: Int
+  /// Inputs of one group, per tap.
+  package let inputs: Int
+  package let taps: Int
+  package let groups: Int
+  package init(outputs: Int, inputs: Int, taps: Int = 1, groups: Int = 1) {
+    precondition(outputs > 0 && inputs > 0 && taps > 0 && groups > 0 && outputs % groups == 0)
+    self.outputs = outputs
+    self.inputs = inputs
+    self.taps = taps
+    self.groups = groups
+  }
+
+  package static let panel = 8
+  package static let quad = 4
+  /// Panels of eight outputs in one group; the last one may be padded.
+  package var panelsPerGroup: Int { (outputs / groups).roundedUp(to: Self.panel) / Self.panel }
+  package var panels: Int { groups * panelsPerGroup }
+  /// Outputs with the padding of each group's last panel: the length of scales and biases.
+  package var paddedOutputs: Int { panels * Self.panel }
+  package var paddedInputs: Int { inputs.roundedUp(to: Self.quad) }
+  /// Where output `index` lies among the padded ones.
+  package func padded(_ index: Int) -> Int {
+    let perGroup = outputs / groups
+    return index / perGroup * panelsPerGroup * Self.panel + index % perGroup
+  }
+}
+
+extension Int {
+  /// The least multiple of `step` that is not below `self`.
+  package func roundedUp(to step: Int) -> Int { (self + step - 1) / step * step }
+}
+
+/// A matrix as the kernels read it, in panels of eight outputs; `Weights/README.md` has the layout to the byte.
+package struct PackedMatrix: @unchecked Sendable {
+  package enum Elements {
+    /// int8 [panels, taps, inputs/4, 8, 4] with `scale` f32 [padded outputs] and `sum` i32 [taps, padded outputs].
+    case int8(UnsafePointer<Int8>, scale: UnsafePointer<Float>, sum: UnsafePointer<Int32>)
+    /// f32 [panels, taps, inputs, 8].
+    case float32(UnsafePointer<Float>)
+    /// IEEE binary16 [panels, taps, inputs, 8].
+    case float16(UnsafePointer<UInt16>)
+  }
+  package let elements: Elements
+  package let shape: MatrixShape
+  /// f32 [padded outputs].
+  package let bias: UnsafePointer<Float>?
+  package init(elements: Elements, shape: MatrixShape, bias: UnsafePointer<Float>?) {
+    self.elements = elements
+    self.shape = shape
+    self.bias = bias
+  }
+}
+
+/// u8 rows, each with a scale and a zero point: value = scale[row] * (q - zero[row]). Rows are `stride` bytes apart.
+package struct QuantizedRows: @unchecked Sendable {
+  package let values: UnsafeMutablePointer<UInt8>
+  package let scale: UnsafeMutablePointer<Float>
+  package let zero: UnsafeMutablePointer<Int32>
+  package let rows: Int
+  package let columns: Int
+  package let stride: Int
+  package init(
+    values: UnsafeMutablePointer<UInt8>, scale: UnsafeMutablePointer<Float>, zero: UnsafeMutablePointer<Int32>, rows: Int,
+    columns: Int, stride: Int
+  ) {
+    self.values = values
+    self.scale = scale
+    self.zero = zero
+    self.rows = rows
+    self.columns = columns
+    self.stride = stride
+  }
+}
+
+/// Rows that are looked up one at a time: [rows, columns], int8 rows have a scale each.
+package struct EmbeddingTable: @unchecked Sendable {
+  package enum Elements {
+    case int8(UnsafePointer<Int8>, scale: UnsafePointer<Float>)
+    case float32(UnsafePointer<Float>)
+    case float16(UnsafePointer<UInt16>)
+  }
+  package let elements: Elements
+  package let rows: Int
+  package let columns: Int
+  package init(elements: Elements, rows: Int, columns: Int) {
+    self.elements = elements
+    self.rows = rows
+    self.columns = columns
+  }
+
+  /// Row `index` as f32 [columns] into `out`.
+  package func read(_ index: Int, into out: UnsafeMutablePointer<Float>) {
+    precondition(index >= 0 && index < rows)
+    let first = index * columns
+    switch elements {
+    case .int8(let values, let scale):
+      for c in 0..<columns { out[c] = Float(values[first + c]) * scale[index] }
+    case .float32(let values):
+      out.update(from: values + first, count: columns)
+    case .float16(let values):
+      for c in 0..<columns { out[c] = Float(Float16(bitPattern: values[first + c])) }
+    }
+  }
+}
