@@ -31,7 +31,8 @@ extension Run {
           let first = part * block
           let column = head * headWidth
           var a = at_attention(
-            q: q.row(image * queries + first) + column, k: k.row(image * keys) + column, v: v.row(image * keys) + column,
+            q: q.row(image * queries + first) + column, k: k.row(image * keys) + column,
+            v: v.row(image * keys) + column,
             out: out.row(image * queries + first) + column, q_stride: q.columns, k_stride: k.columns,
             v_stride: v.columns, out_stride: out.columns, queries: min(block, queries - first), keys: keys,
             head_width: headWidth, first_query: first, scale: 1 / Float(headWidth).squareRoot(), causal: false,

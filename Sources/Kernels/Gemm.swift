@@ -69,7 +69,8 @@ extension Run {
       for item in range {
         let (block, rest) = item.quotientAndRemainder(dividingBy: shape.groups * slices)
         let (group, part) = rest.quotientAndRemainder(dividingBy: slices)
-        product.compute(block: block, group: group, panels: part * slice..<min((part + 1) * slice, shape.panelsPerGroup))
+        product.compute(
+          block: block, group: group, panels: part * slice..<min((part + 1) * slice, shape.panelsPerGroup))
       }
     }
   }
@@ -106,7 +107,9 @@ private struct BlockProduct<Gather: RowGather> {
     withUnsafeTemporaryAllocation(of: UnsafeRawPointer.self, capacity: entries) { rows in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: entries) { scales in
         withUnsafeTemporaryAllocation(of: Int32.self, capacity: entries) { zeros in
-          guard let rows = rows.baseAddress, let scales = scales.baseAddress, let zeros = zeros.baseAddress else { return }
+          guard let rows = rows.baseAddress, let scales = scales.baseAddress, let zeros = zeros.baseAddress else {
+            return
+          }
           fill(rows, scales, zeros, first: first, count: count, group: group)
           multiply(rows, scales, zeros, first: first, count: count, group: group, panels: panels)
         }

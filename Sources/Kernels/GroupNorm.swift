@@ -46,7 +46,8 @@ extension Run {
   }
 
   /// Mean and 1 / standard deviation of a group from rows of alternating sums and sums of squares.
-  private static func moments(_ partial: Matrix, _ channels: Range<Int>, count: Int, epsilon: Float) -> (Double, Double) {
+  private static func moments(_ partial: Matrix, _ channels: Range<Int>, count: Int, epsilon: Float) -> (Double, Double)
+  {
     var sum = 0.0
     var square = 0.0
     for row in stride(from: 0, to: partial.rows, by: 2) {

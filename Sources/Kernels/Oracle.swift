@@ -41,7 +41,8 @@ package enum Oracle {
 
   /// Nearest integer, ties to even, for magnitudes below 2^22.
   static func roundToInteger(_ x: Float) -> Int32 {
-    Int32(bitPattern: (x + ReferenceMath.roundingMagic).bitPattern) &- Int32(bitPattern: ReferenceMath.roundingMagic.bitPattern)
+    Int32(bitPattern: (x + ReferenceMath.roundingMagic).bitPattern)
+      &- Int32(bitPattern: ReferenceMath.roundingMagic.bitPattern)
   }
 
   /// Per tap the integer sum is exact; taps are added in order, then the channel's scale, its bias and the residual.

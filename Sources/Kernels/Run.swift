@@ -39,7 +39,8 @@ package final class Run {
   package func matrix(like other: Matrix) -> Matrix { matrix(other.rows, other.columns) }
   package func featureMap(_ images: Int, _ height: Int, _ width: Int, _ channels: Int) -> FeatureMap {
     FeatureMap(
-      base: floats(images * height * width * channels), images: images, height: height, width: width, channels: channels)
+      base: floats(images * height * width * channels), images: images, height: height, width: width, channels: channels
+    )
   }
   package func featureMap(like other: FeatureMap, channels: Int? = nil) -> FeatureMap {
     featureMap(other.images, other.height, other.width, channels ?? other.channels)

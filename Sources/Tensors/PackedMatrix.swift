@@ -64,7 +64,8 @@ package struct QuantizedRows: @unchecked Sendable {
   package let columns: Int
   package let stride: Int
   package init(
-    values: UnsafeMutablePointer<UInt8>, scale: UnsafeMutablePointer<Float>, zero: UnsafeMutablePointer<Int32>, rows: Int,
+    values: UnsafeMutablePointer<UInt8>, scale: UnsafeMutablePointer<Float>, zero: UnsafeMutablePointer<Int32>,
+    rows: Int,
     columns: Int, stride: Int
   ) {
     self.values = values

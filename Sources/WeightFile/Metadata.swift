@@ -106,6 +106,11 @@ package struct Metadata: Sendable {
     self[key] == nil ? nil : try strings(key)
   }
 
+  /// The error for a value of the right type that cannot be.
+  package func refusal(_ key: String, found: String, expected: String) -> WeightFileError {
+    .metadata(file: file, key: key, found: found, expected: expected)
+  }
+
   private func require<Value>(
     _ key: String, _ expected: String, _ convert: (MetadataValue) -> Value?
   ) throws(WeightFileError) -> Value {

@@ -1,0 +1,45 @@
+import Kernels
+import Tensors
+
+/// diffusers Attention: softmax(q k^T / sqrt(width of a head)) v, then the output projection.
+struct Attention {
+  let query: Linear
+  let key: Linear
+  let value: Linear
+  let output: Linear
+  let heads: Int
+
+  /// - Parameter context: channels of what is attended to.
+  init(_ w: Weights, _ channels: Int, context: Int, heads: Int, projectionBias: Bool) throws(WeightError) {
+    query = try Linear(w / "q", channels, channels, bias: projectionBias)
+    key = try Linear(w / "k", context, channels, bias: projectionBias)
+    value = try Linear(w / "v", context, channels, bias: projectionBias)
+    output = try Linear(w / "out", channels, channels)
+    self.heads = heads
+  }
+
+  /// out = residual + attention of x [images * queries, C] to context [images * keys, context], or to x itself.
+  /// `out` may be `residual`.
+  func callAsFunction(
+    _ x: Matrix, context: Matrix? = nil, images: Int, into out: Matrix, adding residual: Matrix,
+    mask: AttentionMask = .none, _ run: Run
+  ) {
+    run.scratch {
+      let mixed = run.matrix(like: x)
+      run.scratch {
+        let q = run.matrix(x.rows, x.columns)
+        let k = run.matrix((context ?? x).rows, x.columns)
+        let v = run.matrix((context ?? x).rows, x.columns)
+        run.scratch {
+          let input = run.activations(x, for: query.weights)
+          query(input, into: q, run)
+          let source = context.map { run.activations($0, for: key.weights) } ?? input
+          key(source, into: k, run)
+          value(source, into: v, run)
+        }
+        run.attend(q, k, v, into: mixed, images: images, heads: heads, mask: mask)
+      }
+      output(mixed, into: out, adding: residual, run)
+    }
+  }
+}

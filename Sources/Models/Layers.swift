@@ -1,0 +1,119 @@
+import Kernels
+import Tensors
+
+/// torch Linear: [rows, inputs] -> [rows, outputs]
+package struct Linear {
+  package let weights: PackedMatrix
+
+  package init(
+    _ w: Weights, _ inputs: Int, _ outputs: Int, bias: Bool = true, precision: Precision = .quantized
+  ) throws(WeightError) {
+    weights = try w.matrix(MatrixShape(outputs: outputs, inputs: inputs), precision, bias: bias)
+  }
+
+  /// out = residual + x W^T + bias. `residual` may be `out`; `bias` [outputs, padded to 8] replaces the layer's own.
+  package func callAsFunction(
+    _ x: Activations, into out: Matrix, adding residual: Matrix? = nil, bias: UnsafePointer<Float>? = nil, _ run: Run
+  ) {
+    run.multiply(x, by: weights, gather: SameRow(), into: out, adding: residual, bias: bias)
+  }
+
+  package func callAsFunction(_ x: Matrix, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
+    precondition(x.columns == weights.shape.inputs && x.rows == out.rows)
+    run.scratch { self(run.activations(x, for: weights), into: out, adding: residual, run) }
+  }
+}
+
+/// torch Conv2d with a square kernel on channel-last maps: [images, H, W, in] -> [images, H', W', out].
+/// `out` has the size of the result; where `enlarged` is given, x is first enlarged to it by nearest neighbour.
+package struct Convolution {
+  package let weights: PackedMatrix
+  package let kernel: Int
+  package let stride: Int
+
+  package init(
+    _ w: Weights, _ inputs: Int, _ outputs: Int, kernel: Int = 3, stride: Int = 1, precision: Precision = .quantized
+  ) throws(WeightError) {
+    self.kernel = kernel
+    self.stride = stride
+    weights = try w.matrix(MatrixShape(outputs: outputs, inputs: inputs, taps: kernel * kernel), precision)
+  }
+
+  package func callAsFunction(
+    _ x: FeatureMap, into out: FeatureMap, enlarged: (height: Int, width: Int)? = nil,
+    adding residual: FeatureMap? = nil,
+    bias: UnsafePointer<Float>? = nil, _ run: Run
+  ) {
+    precondition(x.channels == weights.shape.inputs && x.images == out.images)
+    let window = Window(
+      kernel: kernel, stride: stride, input: (x.height, x.width), virtual: enlarged ?? (x.height, x.width),
+      output: (out.height, out.width))
+    run.scratch {
+      let input = run.activations(x.tokens, for: weights)
+      run.multiply(input, by: weights, gather: window, into: out.tokens, adding: residual?.tokens, bias: bias)
+    }
+  }
+}
+
+/// Which pixel each tap of a convolution reads, with `kernel / 2` pixels of zero padding.
+struct Window: RowGather {
+  let kernel: Int
+  let stride: Int
+  let input: (height: Int, width: Int)
+  /// The size that the input is enlarged to, or its own.
+  let virtual: (height: Int, width: Int)
+  let output: (height: Int, width: Int)
+
+  func source(tap: Int, row: Int) -> Int {
+    let (image, pixel) = row.quotientAndRemainder(dividingBy: output.height * output.width)
+    let (y, x) = pixel.quotientAndRemainder(dividingBy: output.width)
+    let v = y * stride + tap / kernel - kernel / 2
+    let u = x * stride + tap % kernel - kernel / 2
+    guard v >= 0, v < virtual.height, u >= 0, u < virtual.width else { return -1 }
+    return (image * input.height + v * input.height / virtual.height) * input.width + u * input.width / virtual.width
+  }
+}
+
+/// torch LayerNorm over the last axis.
+package struct LayerNorm {
+  let gamma: UnsafePointer<Float>
+  let beta: UnsafePointer<Float>
+  let channels: Int
+  let epsilon: Float
+
+  package init(_ w: Weights, _ channels: Int, epsilon: Float = 1e-5) throws(WeightError) {
+    gamma = try (w / "weight").vector(channels)
+    beta = try (w / "bias").vector(channels)
+    self.channels = channels
+    self.epsilon = epsilon
+  }
+
+  /// `out` may be `x`.
+  package func callAsFunction(_ x: Matrix, into out: Matrix, _ run: Run) {
+    precondition(x.columns == channels && x.count == out.count)
+    run.layerNorm(x, into: out, gamma: gamma, beta: beta, epsilon: epsilon)
+  }
+}
+
+/// torch GroupNorm, with the activation that follows it.
+package struct GroupNorm {
+  let gamma: UnsafePointer<Float>
+  let beta: UnsafePointer<Float>
+  let channels: Int
+  let groups: Int
+  let epsilon: Float
+
+  package init(_ w: Weights, _ channels: Int, groups: Int, epsilon: Float) throws(WeightError) {
+    gamma = try (w / "weight").vector(channels)
+    beta = try (w / "bias").vector(channels)
+    self.channels = channels
+    self.groups = groups
+    self.epsilon = epsilon
+  }
+
+  /// `out` may be `x`.
+  package func callAsFunction(_ x: FeatureMap, into out: FeatureMap, activation: Activation = .identity, _ run: Run) {
+    precondition(x.channels == channels)
+    run.groupNorm(x, into: out, groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation)
+  }
+}

@@ -1,0 +1,75 @@
+import Kernels
+import Tensors
+
+/// diffusers Transformer2DModel: [images, H, W, C] -> the same, in place; attends to itself and to the text.
+struct Transformer2D {
+  let norm: GroupNorm
+  let projectIn: Linear
+  let blocks: [Block]
+  let projectOut: Linear
+
+  /// - Parameter context: channels of the text embedding.
+  init(_ w: Weights, _ channels: Int, context: Int, heads: Int, depth: Int, groups: Int) throws(WeightError) {
+    norm = try GroupNorm(w / "norm", channels, groups: groups, epsilon: 1e-6)
+    projectIn = try Linear(w / "proj_in", channels, channels)
+    var blocks: [Block] = []
+    for index in 0..<depth {
+      blocks.append(try Block(w / "blocks" / index, channels, context: context, heads: heads))
+    }
+    self.blocks = blocks
+    projectOut = try Linear(w / "proj_out", channels, channels)
+  }
+
+  /// - Parameter context: [images * text tokens, context].
+  func callAsFunction(_ x: FeatureMap, context: Matrix, _ run: Run) {
+    run.scratch {
+      let tokens = run.matrix(like: x.tokens)
+      run.scratch {
+        let normalised = run.featureMap(like: x)
+        norm(x, into: normalised, run)
+        projectIn(normalised.tokens, into: tokens, run)
+      }
+      for block in blocks { block(tokens, context: context, images: x.images, run) }
+      projectOut(tokens, into: x.tokens, adding: x.tokens, run)
+    }
+  }
+
+  /// diffusers BasicTransformerBlock with a GEGLU feed-forward: [images * tokens, C], in place.
+  struct Block {
+    let norm1: LayerNorm
+    let selfAttention: Attention
+    let norm2: LayerNorm
+    let crossAttention: Attention
+    let norm3: LayerNorm
+    let feedIn: Linear
+    let feedOut: Linear
+
+    init(_ w: Weights, _ channels: Int, context: Int, heads: Int) throws(WeightError) {
+      norm1 = try LayerNorm(w / "norm1", channels)
+      selfAttention = try Attention(w / "attn1", channels, context: channels, heads: heads, projectionBias: false)
+      norm2 = try LayerNorm(w / "norm2", channels)
+      crossAttention = try Attention(w / "attn2", channels, context: context, heads: heads, projectionBias: false)
+      norm3 = try LayerNorm(w / "norm3", channels)
+      feedIn = try Linear(w / "ff" / "in", channels, 8 * channels)
+      feedOut = try Linear(w / "ff" / "out", 4 * channels, channels)
+    }
+
+    func callAsFunction(_ x: Matrix, context: Matrix, images: Int, _ run: Run) {
+      run.scratch {
+        let normalised = run.matrix(like: x)
+        norm1(x, into: normalised, run)
+        selfAttention(normalised, images: images, into: x, adding: x, run)
+        norm2(x, into: normalised, run)
+        crossAttention(normalised, context: context, images: images, into: x, adding: x, run)
+        norm3(x, into: normalised, run)
+        let gated = run.matrix(x.rows, feedOut.weights.shape.inputs)
+        run.scratch {
+          let both = run.matrix(x.rows, feedIn.weights.shape.outputs)
+          feedIn(normalised, into: both, run)
+          run.gatedGELU(both, into: gated)
+        }
+        feedOut(gated, into: x, adding: x, run)
+      }
+    }
+  }
+}
