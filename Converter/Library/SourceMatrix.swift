@@ -1,0 +1,58 @@
+import Checkpoints
+
+/// The rows of a weight matrix, made on demand from a checkpoint's tensors, so that no tensor is ever held whole.
+/// Row o is the source's [inputs, taps] for output o, taps fastest.
+struct SourceMatrix {
+  let tensor: SourceTensor
+  let rowLength: Int
+  private let adjust: ((Int, UnsafeMutablePointer<Float>) -> Void)?
+
+  /// The tensor as it is.
+  init(_ tensor: SourceTensor, rowLength: Int) {
+    self.init(tensor, rowLength: rowLength, adjust: nil)
+  }
+
+  private init(_ tensor: SourceTensor, rowLength: Int, adjust: ((Int, UnsafeMutablePointer<Float>) -> Void)?) {
+    self.tensor = tensor
+    self.rowLength = rowLength
+    self.adjust = adjust
+  }
+
+  /// W + up down, with up [outputs, rank] and down [rank, inputs].
+  init(_ tensor: SourceTensor, rowLength: Int, up: SourceTensor, down: SourceTensor) {
+    let rank = down.count / rowLength
+    let downs = down.floats()
+    let ups = up.floats()
+    self.init(tensor, rowLength: rowLength) { row, values in
+      for r in 0..<rank {
+        let factor = ups[row * rank + r]
+        for i in 0..<rowLength { values[i] += factor * downs[r * rowLength + i] }
+      }
+    }
+  }
+
+  /// torch weight_norm over the last dimension: W[..., k] = g[k] v[..., k] / |v[..., k]|.
+  init(direction: SourceTensor, magnitude: SourceTensor, rowLength: Int) {
+    let taps = magnitude.count
+    let outputs = direction.count / rowLength
+    var squares = [Double](repeating: 0, count: taps)
+    var row = [Float](repeating: 0, count: rowLength)
+    for o in 0..<outputs {
+      row.withUnsafeMutableBufferPointer { buffer in
+        guard let base = buffer.baseAddress else { return }
+        direction.readFloats(o * rowLength..<(o + 1) * rowLength, into: base)
+        for i in 0..<rowLength { squares[i % taps] += Double(base[i]) * Double(base[i]) }
+      }
+    }
+    let scales = zip(magnitude.floats(), squares).map { Float(Double($0) / $1.squareRoot()) }
+    self.init(direction, rowLength: rowLength) { _, values in
+      for i in 0..<rowLength { values[i] *= scales[i % taps] }
+    }
+  }
+
+  /// Row `index` into `values`, [rowLength].
+  func read(_ index: Int, into values: UnsafeMutablePointer<Float>) {
+    tensor.readFloats(index * rowLength..<(index + 1) * rowLength, into: values)
+    adjust?(index, values)
+  }
+}
