@@ -8,7 +8,8 @@ final class TemporaryFolder {
   let path: String
 
   init() {
-    var template = Array("/tmp/weightfile-tests-XXXXXX".utf8CString)
+    let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    var template = Array("\(parent)/weightfile-tests-XXXXXX".utf8CString)
     path = template.withUnsafeMutableBufferPointer { String(cString: mkdtemp($0.baseAddress!)) }
   }
 
