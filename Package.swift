@@ -31,7 +31,7 @@ let package = Package(
     .executableTarget(name: "ConverterCLI", dependencies: ["Converter", argumentParser], path: "Converter/CLI"),
 
     .testTarget(name: "KernelsTests", dependencies: ["Kernels"]),
-    .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"]),
+    .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"], exclude: ["Fixtures"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"]),
     .testTarget(name: "AudioTokenTests", dependencies: ["AudioToken"], exclude: ["Fixtures"]),
   ]

@@ -1,6 +1,7 @@
 /// What a file is that is not GGUF, as far as its first bytes tell.
 package enum ForeignFile: Sendable, Equatable, CaseIterable {
-  case folder, special, empty, webPage, largeFilePointer, safetensors, zip, pickle, compressed, sound, picture, text, unknown
+  case folder, special, empty, webPage, largeFilePointer, safetensors, zip, pickle, compressed, sound, picture, text
+  case unknown
 
   package var found: String {
     switch self {
@@ -43,8 +44,8 @@ package enum ForeignFile: Sendable, Equatable, CaseIterable {
     let signatures: [(ForeignFile, [UInt8])] = [
       (.largeFilePointer, Array("version https://git-lfs.github.com/spec/".utf8)),
       (.zip, [0x50, 0x4B, 0x03, 0x04]), (.zip, [0x50, 0x4B, 0x05, 0x06]),
-      (.compressed, [0x1F, 0x8B]), (.compressed, [0x28, 0xB5, 0x2F, 0xFD]), (.compressed, [0xFD, 0x37, 0x7A, 0x58, 0x5A]),
-      (.compressed, Array("BZh".utf8)),
+      (.compressed, [0x1F, 0x8B]), (.compressed, [0x28, 0xB5, 0x2F, 0xFD]),
+      (.compressed, [0xFD, 0x37, 0x7A, 0x58, 0x5A]), (.compressed, Array("BZh".utf8)),
       (.sound, Array("RIFF".utf8)), (.sound, Array("fLaC".utf8)), (.sound, Array("OggS".utf8)),
       (.sound, Array("ID3".utf8)), (.sound, [0xFF, 0xFB]),
       (.picture, [0x89, 0x50, 0x4E, 0x47]), (.picture, [0xFF, 0xD8, 0xFF]),

@@ -87,13 +87,17 @@ struct HeaderEncoder {
       guard names.insert(tensor.name).inserted else { throw refuse("the name of another tensor", "one of its own") }
       guard (1...Format.maximumDimensions).contains(tensor.dimensions.count), tensor.dimensions.allSatisfy({ $0 > 0 })
       else { throw refuse("dimensions \(tensor.dimensions)", "1 to \(Format.maximumDimensions), each 1 or more") }
-      guard let byteCount = tensor.checkedByteCount,
-        case let (end, overflow) = offsets[offsets.count - 1].addingReportingOverflow(byteCount), !overflow,
-        let next = Format.aligned(end, to: Format.alignment)
+      guard let byteCount = tensor.checkedByteCount, let next = end(of: byteCount, from: offsets[offsets.count - 1])
       else { throw refuse("dimensions \(tensor.dimensions)", "a size that fits in 64 bits") }
       offsets.append(next)
     }
     return offsets
+  }
+
+  /// Where the padding after a tensor ends, or nil where that is no Int.
+  private static func end(of byteCount: Int, from offset: Int) -> Int? {
+    let (end, overflow) = offset.addingReportingOverflow(byteCount)
+    return overflow ? nil : Format.aligned(end, to: Format.alignment)
   }
 
   private static func append(_ value: MetadataValue, to bytes: inout [UInt8]) {

@@ -30,12 +30,13 @@ extension WeightFileError: CustomStringConvertible {
     case .wrongKind(let file, let kind):
       return "\(file) is \(kind.found), not a weight file; \(kind.advice)."
     case .wrongVersion(let file, let found):
-      return found.byteSwapped == Format.version
-        ? "\(file) is a big-endian GGUF file where a little-endian one is needed; write it with audiotoken-convert."
-        : "\(file) is GGUF version \(found) where version \(Format.version) is needed; write it with audiotoken-convert."
+      let isSwapped = found.byteSwapped == Format.version
+      let kind = isSwapped ? "a big-endian GGUF file" : "GGUF version \(found)"
+      let needed = isSwapped ? "a little-endian one" : "version \(Format.version)"
+      return "\(file) is \(kind) where \(needed) is needed; write it with audiotoken-convert."
     case .wrongArchitecture(let file, let found):
-      return "\(file) holds a model of architecture \"\(printable(found))\" where \"\(Format.architecture)\" is needed; "
-        + "give the file that audiotoken-convert wrote."
+      return "\(file) holds a model of architecture \"\(printable(found))\" "
+        + "where \"\(Format.architecture)\" is needed; give the file that audiotoken-convert wrote."
     case .wrongFormatVersion(let file, let found):
       return "\(file) has format version \(found) where version \(Format.formatVersion) is needed; "
         + (found > Format.formatVersion ? "update this program or convert again with it." : "convert the model again.")
