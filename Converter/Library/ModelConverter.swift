@@ -1,0 +1,334 @@
+import AudioToken
+import Checkpoints
+import Models
+import Tensors
+import WeightFile
+
+/// What to convert.
+package struct ConversionJob: Sendable {
+  package var stableDiffusion: String
+  package var beats: String
+  package var embedder: String
+  package var lora: String?
+  package var tokenizer: String?
+  package var configFolder: String?
+  package var predictionType: String?
+  package var weights: WeightType
+  package var output: String
+  package var licence: String?
+  package init(
+    stableDiffusion: String, beats: String, embedder: String, lora: String? = nil, tokenizer: String? = nil,
+    configFolder: String? = nil, predictionType: String? = nil, weights: WeightType = .int8, output: String,
+    licence: String? = nil
+  ) {
+    self.stableDiffusion = stableDiffusion
+    self.beats = beats
+    self.embedder = embedder
+    self.lora = lora
+    self.tokenizer = tokenizer
+    self.configFolder = configFolder
+    self.predictionType = predictionType
+    self.weights = weights
+    self.output = output
+    self.licence = licence
+  }
+}
+
+/// What came out, stage by stage.
+package struct ConversionReport: Sendable {
+  package struct Row: Sendable {
+    package let stage: Stage
+    package var parameters = 0
+    package var bytes = 0
+    package var error = QuantisationError()
+  }
+  package var rows: [Row]
+  package var fileBytes = 0
+  package var contentHash = ""
+}
+
+/// Converts checkpoints to a weight file: opens and checks everything first, then streams tensor by tensor.
+package struct ModelConverter {
+  package enum Progress: Sendable {
+    case hashing(file: String)
+    case writing(stage: Stage, doneBytes: Int, totalBytes: Int)
+  }
+
+  private let job: ConversionJob
+  private let checkpoints: [Stage: Checkpoint]
+  private let lora: Checkpoint?
+  private let manifest: Manifest
+  private let configuration: ModelConfiguration
+  private let metadata: Metadata
+
+  /// Opens the sources and finds every tensor that the networks ask for, without reading weights.
+  package init(_ job: ConversionJob) throws(ConvertError) {
+    self.job = job
+    let source = try converting { () throws(CheckpointError) in
+      try openStableDiffusion(
+        path: job.stableDiffusion, configFolder: job.configFolder, predictionType: job.predictionType)
+    }
+    let unet = try converting { () throws(CheckpointError) in try source.component(.unet) }
+    let vae = try converting { () throws(CheckpointError) in try source.component(.vae) }
+    let text = try converting { () throws(CheckpointError) in try source.component(.textEncoder) }
+    let archive = try converting { () throws(CheckpointError) in try TorchArchive(path: job.beats) }
+    let beats = try converting { () throws(CheckpointError) in try archive.checkpoint(at: "model") }
+    let embedder = try converting { () throws(CheckpointError) in try Checkpoint(path: job.embedder) }
+    configuration = ModelConfiguration(
+      beats: try ConfigurationReader.beats(converting { () throws(CheckpointError) in try archive.configuration(at: "cfg") }),
+      projector: try ConfigurationReader.projector(embedder), text: try ConfigurationReader.text(text.config),
+      unet: try ConfigurationReader.unet(unet.config), vae: try ConfigurationReader.vae(vae.config))
+    checkpoints = [
+      .beats: beats, .projector: embedder, .text: text.checkpoint, .unet: unet.checkpoint, .vae: vae.checkpoint,
+    ]
+    if let path = job.lora {
+      lora = try converting { () throws(CheckpointError) in try Checkpoint(path: path) }
+    } else {
+      lora = nil
+    }
+    let (sampler, kind) = try ConfigurationReader.sampler(source.schedulerConfig)
+    let tokenizer = try Self.tokenizer(job, source, length: configuration.text.positions)
+    var metadata = Metadata(file: job.output)
+    configuration.write(to: &metadata)
+    sampler.write(to: &metadata, kind: kind)
+    tokenizer.write(to: &metadata)
+    let native = try converting { () throws(CheckpointError) in try unet.config.int("sample_size", default: 64) }
+    metadata.set(ModelFile.Key.nativeSize, native * configuration.vae.scale)
+    // Reading back applies the runtime's own limits, before anything is written.
+    _ = try writing { () throws(WeightFileError) in try ModelConfiguration(metadata) }
+    do throws(WeightError) { manifest = try Manifest(configuration) } catch { preconditionFailure("recording cannot fail") }
+    self.metadata = metadata
+    try checkEverything()
+  }
+
+  private static func tokenizer(
+    _ job: ConversionJob, _ source: any StableDiffusionSource, length: Int
+  ) throws(ConvertError) -> TokenizerData {
+    if let folder = job.tokenizer {
+      let files = try converting { () throws(CheckpointError) in try TokenizerFiles(folder: folder) }
+      return try TokenizerReader.read(files, padding: source.paddingToken, length: length)
+    }
+    if let files = source.tokenizerFiles {
+      return try TokenizerReader.read(files, padding: source.paddingToken, length: length)
+    }
+    guard let merges = Resources.path("clip_merges.txt") else { throw .noTokenizer(model: job.stableDiffusion) }
+    return try TokenizerReader.clip(merges: merges, padding: source.paddingToken, length: length)
+  }
+
+  /// Finds every requested tensor and checks its shape, so that nothing fails after minutes.
+  private func checkEverything() throws(ConvertError) {
+    for mismatch in configuration.mismatches {
+      throw .mismatch(what: mismatch.name, found: mismatch.found, expected: mismatch.expected)
+    }
+    var used: Set<String> = []
+    for request in manifest.requests {
+      switch request {
+      case .matrix(let name, let shape, _, let bias):
+        _ = try matrix(name, shape)
+        if bias { _ = try tensor(name + ".bias", [shape.outputs]) }
+        if let lora, let names = NameMap.lora(name), lora.tensors[names.up] != nil || lora.tensors[names.down] != nil {
+          used.formUnion([names.up, names.down])
+        }
+      case .vector(let name, let dimensions): _ = try tensor(name, dimensions)
+      case .table(let name, let rows, let columns): _ = try tensor(name + ".weight", [rows, columns])
+      }
+    }
+    if let lora, let unused = lora.tensors.keys.filter({ !used.contains($0) }).min() {
+      throw .unusedLora(file: lora.files.first?.path ?? "", tensor: unused)
+    }
+  }
+
+  // MARK: Sources
+
+  private func find(_ canonical: String) throws(ConvertError) -> SourceTensor {
+    let names = NameMap.candidates(canonical)
+    guard let stage = canonical.split(separator: ".").first.flatMap({ Stage(rawValue: String($0)) }),
+      let checkpoint = checkpoints[stage]
+    else { preconditionFailure("\(canonical) belongs to no stage") }
+    guard let name = names.first(where: { checkpoint.tensors[$0] != nil }), let tensor = checkpoint.tensors[name] else {
+      throw .missing(tensor: canonical, files: checkpoint.files.map(\.path), spellings: names)
+    }
+    return tensor
+  }
+
+  /// A tensor whose sizes are `dimensions`, apart from sizes of one.
+  private func tensor(_ canonical: String, _ dimensions: [Int]) throws(ConvertError) -> SourceTensor {
+    let tensor = try find(canonical)
+    guard tensor.shape.filter({ $0 != 1 }) == dimensions.filter({ $0 != 1 }) else {
+      throw .shape(file: tensor.path, tensor: tensor.name, found: tensor.shape, expected: dimensions)
+    }
+    return tensor
+  }
+
+  /// A matrix as rows of outputs, with weight norm and LoRA folded in.
+  private func matrix(_ name: String, _ shape: MatrixShape) throws(ConvertError) -> SourceMatrix {
+    let rowLength = shape.inputs * shape.taps
+    if let norm = try weightNorm(name, shape) { return norm }
+    let tensor = try find(name + ".weight")
+    guard fits(tensor.shape, shape) else {
+      throw .shape(
+        file: tensor.path, tensor: tensor.name, found: tensor.shape,
+        expected: [shape.outputs, shape.inputs] + (shape.taps > 1 ? [shape.taps] : []))
+    }
+    guard let lora, let names = NameMap.lora(name) else { return SourceMatrix(tensor, rowLength: rowLength) }
+    switch (lora.tensors[names.up], lora.tensors[names.down]) {
+    case (nil, nil): return SourceMatrix(tensor, rowLength: rowLength)
+    case (let up?, let down?):
+      guard down.shape.count == 2, down.shape[1] == rowLength, up.shape == [shape.outputs, down.shape[0]] else {
+        throw .shape(file: up.path, tensor: up.name, found: up.shape, expected: [shape.outputs, down.shape.first ?? 0])
+      }
+      return SourceMatrix(tensor, rowLength: rowLength, up: up, down: down)
+    case (nil, let half?): throw .missing(tensor: name, files: [half.path], spellings: [names.up])
+    case (let half?, nil): throw .missing(tensor: name, files: [half.path], spellings: [names.down])
+    }
+  }
+
+  /// [outputs, inputs] for a linear layer, also with trailing ones or patches flattened; [outputs, inputs, kernel...] for
+  /// a convolution.
+  private func fits(_ found: [Int], _ shape: MatrixShape) -> Bool {
+    guard found.count >= 2, found[0] == shape.outputs else { return false }
+    let rest = found.dropFirst()
+    if shape.taps == 1 { return rest.reduce(1, *) == shape.inputs }
+    return rest.first == shape.inputs && rest.dropFirst().reduce(1, *) == shape.taps
+  }
+
+  private func weightNorm(_ name: String, _ shape: MatrixShape) throws(ConvertError) -> SourceMatrix? {
+    guard let checkpoint = checkpoints[.beats], name.hasPrefix(Stage.beats.rawValue + ".") else { return nil }
+    let stem = NameMap.candidates(name)[0]
+    let spellings = [
+      (stem + ".weight_g", stem + ".weight_v"),
+      (stem + ".parametrizations.weight.original0", stem + ".parametrizations.weight.original1"),
+    ]
+    for (g, v) in spellings {
+      guard let magnitude = checkpoint.tensors[g], let direction = checkpoint.tensors[v] else { continue }
+      guard fits(direction.shape, shape), magnitude.shape == [1, 1, shape.taps] else {
+        throw .shape(
+          file: direction.path, tensor: v, found: direction.shape, expected: [shape.outputs, shape.inputs, shape.taps])
+      }
+      return SourceMatrix(direction: direction, magnitude: magnitude, rowLength: shape.inputs * shape.taps)
+    }
+    return nil
+  }
+
+  // MARK: Writing
+
+  private func type(_ precision: Precision) -> TensorType {
+    switch (precision, job.weights) {
+    case (.kept, _), (_, .float32): .f32
+    case (_, .float16): .f16
+    case (_, .int8): .i8
+    }
+  }
+
+  /// The tensors that stand for one request, in file order.
+  private func declarations(_ request: Manifest.Request) -> [TensorDeclaration] {
+    switch request {
+    case .matrix(let name, let shape, let precision, let bias):
+      let type = type(precision)
+      var result = [TensorDeclaration(name: name + ".weight", type: type, dimensions: shape.packedDimensions(type))]
+      if type == .i8 {
+        result.append(.init(name: name + ".scale", type: .f32, dimensions: [shape.paddedOutputs]))
+        result.append(.init(name: name + ".sum", type: .i32, dimensions: [shape.taps, shape.paddedOutputs]))
+      }
+      if bias { result.append(.init(name: name + ".bias", type: .f32, dimensions: [shape.paddedOutputs])) }
+      return result
+    case .vector(let name, let dimensions): return [.init(name: name, type: .f32, dimensions: dimensions)]
+    case .table(let name, let rows, let columns):
+      let type = type(.quantized)
+      let weight = TensorDeclaration(name: name + ".weight", type: type, dimensions: [rows, columns])
+      return type == .i8 ? [weight, .init(name: name + ".scale", type: .f32, dimensions: [rows])] : [weight]
+    }
+  }
+
+  /// Writes the file. On any error nothing is left behind.
+  package func run(progress: (Progress) -> Void) throws(ConvertError) -> ConversionReport {
+    let metadata = try completeMetadata(progress)
+    let declarations = manifest.requests.flatMap(declarations)
+    let writer = try writing { () throws(WeightFileError) in
+      try WeightFileWriter(path: job.output, metadata: metadata, tensors: declarations)
+    }
+    var report = ConversionReport(rows: Stage.allCases.map { ConversionReport.Row(stage: $0) })
+    var done = 0
+    for request in manifest.requests {
+      guard let index = report.rows.firstIndex(where: { $0.stage == request.stage }) else { continue }
+      try write(request, to: writer, &report.rows[index])
+      done += self.declarations(request).reduce(0) { $0 + ($1.checkedByteCount ?? 0) }
+      progress(.writing(stage: request.stage, doneBytes: done, totalBytes: writer.byteCount))
+    }
+    report.contentHash = try writing { () throws(WeightFileError) in try writer.finish() }
+    report.fileBytes = writer.byteCount
+    return report
+  }
+
+  private func completeMetadata(_ progress: (Progress) -> Void) throws(ConvertError) -> Metadata {
+    var metadata = metadata
+    metadata["general.name"] = .string(job.output.split(separator: "/").last.map(String.init) ?? "model")
+    metadata["general.license"] = job.licence.map(MetadataValue.string)
+    metadata["audiotoken.weights.type"] = .string(job.weights.rawValue)
+    metadata.set("audiotoken.weights.limit", Int(Quantiser.limit))
+    var names: [String] = []
+    var hashes: [String] = []
+    for checkpoint in Stage.allCases.compactMap({ checkpoints[$0] }) + [lora].compactMap({ $0 }) {
+      for file in checkpoint.files where !names.contains(file.path) {
+        progress(.hashing(file: file.path))
+        names.append(file.path)
+        hashes.append(try writing { () throws(WeightFileError) in try SHA256.ofFile(file.path) })
+      }
+    }
+    metadata["audiotoken.source.names"] = .array(names.map { $0.split(separator: "/").suffix(2).joined(separator: "/") })
+    metadata["audiotoken.source.sha256"] = .array(hashes)
+    return metadata
+  }
+
+  private func write(
+    _ request: Manifest.Request, to writer: WeightFileWriter, _ row: inout ConversionReport.Row
+  ) throws(ConvertError) {
+    row.bytes += declarations(request).reduce(0) { $0 + ($1.checkedByteCount ?? 0) }
+    switch request {
+    case .matrix(let name, let shape, let precision, let bias):
+      row.parameters += shape.outputs * shape.inputs * shape.taps + (bias ? shape.outputs : 0)
+      let source = try matrix(name, shape)
+      try MatrixWriter(name: name, shape: shape, source: source, writer: writer).write(type(precision), &row.error)
+      source.tensor.releasePages()
+      if bias {
+        var padded = [Float](repeating: 0, count: shape.paddedOutputs)
+        for (output, value) in try finite(tensor(name + ".bias", [shape.outputs])).enumerated() {
+          padded[shape.padded(output)] = value
+        }
+        try append(padded, as: name + ".bias", to: writer)
+      }
+    case .vector(let name, let dimensions):
+      row.parameters += dimensions.reduce(1, *)
+      try append(finite(tensor(name, dimensions)), as: name, to: writer)
+    case .table(let name, let rows, let columns):
+      row.parameters += rows * columns
+      let source = SourceMatrix(try tensor(name + ".weight", [rows, columns]), rowLength: columns)
+      try TableWriter(name: name, rows: rows, source: source, writer: writer).write(type(.quantized), &row.error)
+      source.tensor.releasePages()
+    }
+  }
+
+  private func finite(_ tensor: SourceTensor) throws(ConvertError) -> [Float] {
+    let values = tensor.floats()
+    guard values.allSatisfy(\.isFinite) else { throw .notFinite(file: tensor.path, tensor: tensor.name) }
+    return values
+  }
+}
+
+/// Appends `values` as the whole of tensor `name`.
+func append<Element>(_ values: [Element], as name: String, to writer: WeightFileWriter) throws(ConvertError) {
+  try writing { () throws(WeightFileError) in try writer.beginTensor(name) }
+  try append(values, to: writer)
+  try writing { () throws(WeightFileError) in try writer.endTensor() }
+}
+
+/// Appends `values` to the tensor that was begun.
+func append<Element>(_ values: [Element], to writer: WeightFileWriter) throws(ConvertError) {
+  do {
+    try values.withUnsafeBytes { bytes in try writer.append(bytes) }
+  } catch let error as WeightFileError {
+    throw .output(error)
+  } catch {
+    preconditionFailure("appending throws weight file errors only")
+  }
+}
