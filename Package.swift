@@ -17,12 +17,13 @@ let package = Package(
     // The runtime: Glibc, libsndfile, libpng and nothing else.
     .systemLibrary(name: "CSndFile", pkgConfig: "sndfile", providers: [.apt(["libsndfile1-dev"])]),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+    .target(name: "CImage", dependencies: ["CPNG"]),
     .target(name: "CKernels"),
     .target(name: "Tensors"),
     .target(name: "Kernels", dependencies: ["CKernels", "Tensors"]),
     .target(name: "WeightFile", dependencies: ["Tensors"]),
     .target(name: "Models", dependencies: ["Kernels", "WeightFile", "Tensors"]),
-    .target(name: "AudioToken", dependencies: ["Models", "CSndFile", "CPNG"]),
+    .target(name: "AudioToken", dependencies: ["Models", "CSndFile", "CImage"]),
     .executableTarget(name: "CLI", dependencies: ["AudioToken", argumentParser]),
 
     // The offline converter: may use Foundation.
@@ -33,6 +34,6 @@ let package = Package(
     .testTarget(name: "KernelsTests", dependencies: ["Kernels"]),
     .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"], exclude: ["Fixtures"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"]),
-    .testTarget(name: "AudioTokenTests", dependencies: ["AudioToken"], exclude: ["Fixtures"]),
+    .testTarget(name: "AudioTokenTests", dependencies: ["AudioToken", "CPNG"], exclude: ["Fixtures"]),
   ]
 )
