@@ -27,15 +27,18 @@ package final class ThreadPool: @unchecked Sendable {
       for begin in stride(from: 0, to: count, by: grain) { body(begin..<min(count, begin + grain)) }
       return
     }
-    // The pointer to the closure is good until at_pool_run returns, and no helper looks at it after that.
+    // The pointer to the region is good until at_pool_run returns, and no helper looks at it after that.
     withoutActuallyEscaping(body) { body in
-      withUnsafePointer(to: body) { pointer in
+      withUnsafePointer(to: Region(body: body)) { region in
         at_pool_run(
           pool, count, grain,
-          { context, begin, end in
-            context!.assumingMemoryBound(to: ((Range<Int>) -> Void).self).pointee(begin..<end)
-          }, UnsafeMutableRawPointer(mutating: pointer))
+          { region, begin, end in region!.assumingMemoryBound(to: Region.self).pointee.body(begin..<end) },
+          UnsafeMutableRawPointer(mutating: region))
       }
     }
+  }
+
+  private struct Region {
+    let body: (Range<Int>) -> Void
   }
 }

@@ -1,0 +1,67 @@
+import CKernels
+
+/// Why no kernel table could be chosen.
+package enum KernelChoiceError: Error, Equatable, CustomStringConvertible {
+  /// No table has this name on any processor.
+  case unknown(name: String, available: [String])
+  /// The table exists, and this processor or this build cannot run it.
+  case cannotRun(name: String, available: [String])
+
+  package var description: String {
+    switch self {
+    case .unknown(let name, let available):
+      "There are no kernels named \"\(name)\": choose one of \(available.joined(separator: ", "))."
+    case .cannotRun(let name, let available):
+      "This processor cannot run the kernels \"\(name)\": choose one of \(available.joined(separator: ", "))."
+    }
+  }
+}
+
+extension KernelTable {
+  /// Every name that some processor knows, from the slowest to the fastest.
+  private static let names = ["oracle", "portable", "avx2", "neon"]
+
+  /// The tables that this processor can run, from the slowest to the fastest.
+  package static var available: [KernelTable] { available(for: at_cpu_features()) }
+
+  private static func available(for features: UInt32) -> [KernelTable] {
+    var tables = [Oracle.kernels]
+    #if arch(x86_64)
+      if features & UInt32(AT_CPU_AVX2) != 0 { tables.append(avx2) }
+    #elseif arch(arm64)
+      if features & UInt32(AT_CPU_NEON) != 0 { tables.append(neon) }
+    #endif
+    return tables
+  }
+
+  /// The fastest table for a processor with these features, or the one asked for by name.
+  ///
+  /// - Parameter features: as from `at_cpu_features()`. To claim more than the processor has is a programmer's error.
+  /// - Throws: `KernelChoiceError` where the name is unknown or its instructions are missing.
+  package static func best(
+    for features: UInt32 = at_cpu_features(), named name: String? = nil
+  ) throws(KernelChoiceError) -> KernelTable {
+    let tables = available(for: features)
+    guard let name else { return tables[tables.count - 1] }
+    if let table = tables.first(where: { $0.name == name }) { return table }
+    let available = tables.map(\.name)
+    guard names.contains(name) else { throw .unknown(name: name, available: available) }
+    throw .cannotRun(name: name, available: available)
+  }
+
+  #if arch(x86_64)
+    static let avx2 = KernelTable(
+      name: "avx2",
+      quantizeRows: Oracle.kernels.quantizeRows,
+      gemmInt8: at_gemm_int8_avx2,
+      gemmFloat32: at_gemm_float32_avx2,
+      gemmFloat16: at_gemm_float16_avx2,
+      layerNorm: Oracle.kernels.layerNorm,
+      channelSums: Oracle.kernels.channelSums,
+      affine: Oracle.kernels.affine,
+      map: Oracle.kernels.map,
+      add: Oracle.kernels.add,
+      gatedGELU: Oracle.kernels.gatedGELU,
+      attention: Oracle.kernels.attention)
+  #endif
+}

@@ -1,0 +1,201 @@
+import CKernels
+import Kernels
+import Testing
+
+/// One matrix product with its own memory, to be run by any table.
+struct GemmProblem: CustomStringConvertible {
+  enum Weights { case int8, float32, float16 }
+  enum Residual: CaseIterable { case none, separate, inPlace }
+
+  var kind: Weights
+  var rows: Int
+  var outputs: Int
+  var inputs: Int
+  var taps = 1
+  var panels: Range<Int>?
+  var bias = true
+  var residual = Residual.none
+  var padding = 0
+  var extreme = false
+  var seed = 1
+
+  var description: String {
+    "\(kind) \(rows)x\(inputs) taps \(taps) -> \(outputs), panels \(panels.map { "\($0)" } ?? "all"), "
+      + "residual \(residual), extreme \(extreme)"
+  }
+
+  private var panelCount: Int { (outputs + 7) / 8 }
+
+  private func activations(_ random: inout Generator) -> [UInt8] {
+    let count = (rows + taps) * inputs
+    if extreme { return (0..<count).map { _ in random.pick([0, 255, 255, 255]) } }
+    return (0..<count).map { _ in random.integer(0...255) }
+  }
+
+  private func weights(_ random: inout Generator) -> [Int8] {
+    (0..<panelCount * taps * inputs * 8).map { i in
+      guard extreme else { return random.integer(-128...127) }
+      // Outputs with one sign throughout reach the largest sums; the others alternate.
+      let output = i / 4 % 8
+      return output < 3 ? 127 : output < 6 ? -127 : random.pick([127, -127, -128])
+    }
+  }
+
+  private func sums(_ weights: [Int8]) -> [Int32] {
+    var sums = [Int32](repeating: 0, count: taps * panelCount * 8)
+    for (i, weight) in weights.enumerated() {
+      let output = i / 4 % 8
+      let tap = i / (8 * inputs) % taps
+      sums[tap * panelCount * 8 + i / (8 * inputs * taps) * 8 + output] += Int32(weight)
+    }
+    return sums
+  }
+
+  /// The whole output buffer: also what was not to be written.
+  func run(_ table: KernelTable) -> [Float] {
+    var random = Generator(seed)
+    let codes = Guarded(kind == .int8 ? activations(&random) : [])
+    let values = Guarded(kind == .int8 ? [] : random.floats((rows + taps) * inputs, -3...3))
+    let count = panelCount * taps * inputs * 8
+    let int8 = kind == .int8 ? weights(&random) : []
+    let weights8 = Guarded(int8)
+    let weights32 = Guarded(kind == .float32 ? random.floats(count) : [])
+    let weights16 = Guarded(kind == .float16 ? (0..<count).map { _ in Float16(random.float()).bitPattern } : [])
+    let sum = Guarded(kind == .int8 && inputs > 0 ? sums(int8) : [Int32](repeating: 0, count: taps * panelCount * 8))
+    let order = (0..<rows * taps).map { _ in random.integer(0...rows + taps - 1) }
+    let rowPointers = Guarded<UnsafeRawPointer>(
+      order.map {
+        kind == .int8 ? UnsafeRawPointer(codes.base + $0 * inputs) : UnsafeRawPointer(values.base + $0 * inputs)
+      })
+    let rowScale = Guarded(order.map { $0 % 7 == 3 ? Float(0) : random.float(0...0.1) })
+    let rowZero = Guarded(order.map { _ in random.integer(0...255) as Int32 })
+    let scale = Guarded(random.floats(panelCount * 8, 0...0.01))
+    let biases = Guarded(random.floats(panelCount * 8))
+    let stride = outputs + padding
+    let out = Guarded(random.floats((rows - 1) * stride + outputs))
+    let other = Guarded(random.floats((rows - 1) * outputs + outputs))
+    let added: UnsafeMutablePointer<Float>? =
+      switch residual {
+      case .none: nil
+      case .separate: other.base
+      case .inPlace: out.base
+      }
+    let matrix: UnsafeRawPointer =
+      switch kind {
+      case .int8: UnsafeRawPointer(weights8.base)
+      case .float32: UnsafeRawPointer(weights32.base)
+      case .float16: UnsafeRawPointer(weights16.base)
+      }
+    let range = panels ?? 0..<panelCount
+    let arguments = at_gemm(
+      rows: rowPointers.base, row_scale: kind == .int8 ? rowScale.base : nil,
+      row_zero: kind == .int8 ? rowZero.base : nil, row_count: rows, taps: taps, inputs: inputs, weights: matrix,
+      scale: kind == .int8 ? scale.base : nil, sum: kind == .int8 ? sum.base : nil, bias: bias ? biases.base : nil,
+      panels: panelCount, panel_begin: range.lowerBound, panel_end: range.upperBound, outputs: outputs,
+      residual: added, residual_stride: residual == .inPlace ? stride : outputs, out: out.base, out_stride: stride)
+    withExtendedLifetime((codes, values, weights8, weights32, weights16, sum)) {
+      withExtendedLifetime((rowPointers, rowScale, rowZero, scale, biases, other)) {
+        switch kind {
+        case .int8: call(table.gemmInt8, arguments)
+        case .float32: call(table.gemmFloat32, arguments)
+        case .float16: call(table.gemmFloat16, arguments)
+        }
+      }
+    }
+    return out.elements
+  }
+
+  func expectAgreement(_ table: KernelTable) {
+    expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(self)")
+  }
+}
+
+@Suite struct GemmTests {
+  @Test("Small and odd layers give the same picture on every processor", arguments: variants)
+  func smallShapes(_ table: KernelTable) {
+    for rows in [1, 2, 3, 4, 5, 7, 8, 9, 13] {
+      for outputs in [1, 3, 4, 8, 9, 17, 31, 40] {
+        let seed = rows * 100 + outputs
+        let residual = GemmProblem.Residual.allCases[seed % 3]
+        let padding = seed % 2 * 3
+        GemmProblem(
+          kind: .int8, rows: rows, outputs: outputs, inputs: 4 * (1 + seed % 23), taps: 1 + seed % 3,
+          bias: seed % 5 != 0, residual: residual, padding: padding, seed: seed
+        ).expectAgreement(table)
+        for kind in [GemmProblem.Weights.float32, .float16] {
+          GemmProblem(
+            kind: kind, rows: rows, outputs: outputs, inputs: 1 + seed % 37, taps: 1 + seed % 3, bias: seed % 5 != 0,
+            residual: residual, padding: padding, seed: seed
+          ).expectAgreement(table)
+        }
+      }
+    }
+  }
+
+  @Test("Deep layers give the same picture on every processor", arguments: variants)
+  func deepShapes(_ table: KernelTable) {
+    for inputs in [4, 8, 28, 32, 36, 320, 768, 1020, 1024, 1028, 1284, 2052] {
+      GemmProblem(kind: .int8, rows: 5, outputs: 17, inputs: inputs, seed: inputs).expectAgreement(table)
+      GemmProblem(kind: .int8, rows: 9, outputs: 16, inputs: inputs, taps: 2, seed: inputs).expectAgreement(table)
+    }
+    for inputs in [1, 2, 3, 5, 320, 1023] {
+      GemmProblem(kind: .float32, rows: 7, outputs: 17, inputs: inputs, seed: inputs).expectAgreement(table)
+      GemmProblem(kind: .float16, rows: 7, outputs: 17, inputs: inputs, seed: inputs).expectAgreement(table)
+    }
+  }
+
+  @Test("Convolutions give the same picture on every processor", arguments: variants)
+  func taps(_ table: KernelTable) {
+    for (taps, inputs) in [(9, 4), (9, 64), (9, 1028), (25, 8), (128, 4), (128, 48)] {
+      for kind in [GemmProblem.Weights.int8, .float32, .float16] {
+        GemmProblem(
+          kind: kind, rows: 6, outputs: 11, inputs: inputs, taps: taps, residual: .separate, seed: taps + inputs
+        ).expectAgreement(table)
+      }
+    }
+  }
+
+  @Test("A layer split over threads writes only its own columns", arguments: variants)
+  func panelRanges(_ table: KernelTable) {
+    for kind in [GemmProblem.Weights.int8, .float32, .float16] {
+      for range in [0..<0, 0..<1, 1..<2, 1..<4, 3..<8, 16..<20, 5..<40, 40..<40, 0..<40] {
+        GemmProblem(
+          kind: kind, rows: 5, outputs: 313, inputs: 12, taps: 2, panels: range, residual: .inPlace, padding: 2,
+          seed: range.count
+        ).expectAgreement(table)
+      }
+    }
+  }
+
+  @Test("Extreme codes and weights do not saturate", arguments: variants)
+  func extremes(_ table: KernelTable) {
+    for (rows, inputs, taps) in [(1, 5120, 1), (4, 5120, 1), (9, 1284, 2), (2, 4, 1), (3, 8, 9), (5, 12, 1)] {
+      GemmProblem(kind: .int8, rows: rows, outputs: 16, inputs: inputs, taps: taps, extreme: true, seed: inputs)
+        .expectAgreement(table)
+    }
+  }
+
+  @Test("Every pair of a code and a weight is multiplied exactly", arguments: variants)
+  func everyProduct(_ table: KernelTable) {
+    // A row for each code, an output for each weight.
+    let codes = Guarded((0..<256).flatMap { [UInt8](repeating: UInt8($0), count: 8) })
+    let rows = Guarded((0..<256).map { UnsafeRawPointer(codes.base + $0 * 8) })
+    let ones = Guarded([Float](repeating: 1, count: 256))
+    let zeros = Guarded([Int32](repeating: 3, count: 256))
+    for weight in stride(from: -128, through: 127, by: 8) {
+      let weights = Guarded((0..<64).map { Int8(weight + $0 / 4 % 8) })
+      let sums = Guarded((0..<8).map { Int32(weight + $0) * 8 })
+      let out = Guarded([Float](repeating: 0, count: 256 * 8))
+      withExtendedLifetime((codes, rows, ones, zeros, weights, sums)) {
+        call(
+          table.gemmInt8,
+          at_gemm(
+            rows: rows.base, row_scale: ones.base, row_zero: zeros.base, row_count: 256, taps: 1, inputs: 8,
+            weights: weights.base, scale: ones.base, sum: sums.base, bias: nil, panels: 1, panel_begin: 0,
+            panel_end: 1, outputs: 8, residual: nil, residual_stride: 0, out: out.base, out_stride: 8))
+      }
+      let expected = (0..<256).flatMap { code in (0..<8).map { Float((code - 3) * (weight + $0) * 8) } }
+      #expect(out.elements == expected)
+    }
+  }
+}
