@@ -28,7 +28,7 @@ let package = Package(
 
     // The offline converter: may use Foundation.
     .target(name: "Checkpoints", dependencies: ["WeightFile"], path: "Converter/Checkpoints"),
-    .target(name: "Converter", dependencies: ["Checkpoints", "Models", "WeightFile"], path: "Converter/Library"),
+    .target(name: "Converter", dependencies: ["AudioToken", "Checkpoints", "Models", "WeightFile"], path: "Converter/Library"),
     .executableTarget(name: "ConverterCLI", dependencies: ["Converter", argumentParser], path: "Converter/CLI"),
 
     .testTarget(name: "KernelsTests", dependencies: ["Kernels"]),

@@ -21,7 +21,7 @@ package struct TokenizerFiles: Sendable {
   package let specialTokens: JSONObject?
 
   /// Finds the files in a diffusers `tokenizer` folder.
-  init(folder: String) throws(CheckpointError) {
+  package init(folder: String) throws(CheckpointError) {
     vocabulary = try TokenizerFiles.required("vocab.json", in: folder)
     merges = try TokenizerFiles.required("merges.txt", in: folder)
     config = try TokenizerFiles.dictionary("tokenizer_config.json", in: folder)

@@ -142,7 +142,7 @@ enum ConfigurationReader {
   }
 
   /// The noise schedule and whether the model's own sampler is PNDM. Defaults are those of diffusers' classes.
-  static func sampler(_ config: JSONObject) throws(ConvertError) -> (SamplerConfiguration, SamplerKind) {
+  static func sampler(_ config: JSONObject) throws(ConvertError) -> (SamplerConfiguration, Sampler.Kind) {
     try require(
       config,
       [("thresholding", [.bool(false)]), ("trained_betas", []), ("rescale_betas_zero_snr", [.bool(false)])])
@@ -152,7 +152,7 @@ enum ConfigurationReader {
     ]
     try require(config, choices.map { ($0.0, $0.1.map(JSONValue.string)) })
     return try converting { () throws(CheckpointError) in
-      let kind: SamplerKind = try config.string("_class_name", default: "PNDMScheduler") == "DDIMScheduler" ? .ddim : .pndm
+      let kind: Sampler.Kind = try config.string("_class_name", default: "PNDMScheduler") == "DDIMScheduler" ? .ddim : .pndm
       var result = SamplerConfiguration()
       result.trainSteps = try config.int("num_train_timesteps", default: 1000)
       result.betaStart = try config.double("beta_start", default: 0.0001)

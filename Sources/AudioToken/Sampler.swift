@@ -1,9 +1,9 @@
 /// How the noise levels of a diffusion model run from picture to noise and how its predictions are to be read: the keys of
 /// diffusers' `scheduler_config.json`. The defaults are those of Stable Diffusion 1.
 package struct SamplerConfiguration: Sendable, Equatable {
-  package enum BetaSchedule: String, Sendable { case linear, scaledLinear = "scaled_linear" }
-  package enum Prediction: String, Sendable { case noise = "epsilon", velocity = "v_prediction" }
-  package enum Spacing: String, Sendable { case leading, trailing, linspace }
+  package enum BetaSchedule: String, CaseIterable, Sendable { case linear, scaledLinear = "scaled_linear" }
+  package enum Prediction: String, CaseIterable, Sendable { case noise = "epsilon", velocity = "v_prediction" }
+  package enum Spacing: String, CaseIterable, Sendable { case leading, trailing, linspace }
 
   package var trainSteps = 1000
   package var betaStart = 0.00085
@@ -62,7 +62,7 @@ package enum SamplerError: Error, Equatable, CustomStringConvertible {
 ///       sampler.step(call, prediction: prediction, latents: latents)
 ///     }
 package struct Sampler: Sendable {
-  package enum Kind: String, Sendable { case pndm, ddim }
+  package enum Kind: String, CaseIterable, Sendable { case pndm, ddim }
 
   /// One timestep per call of the model. PNDM predicts its second one twice, so it has one more than `steps` (for one step: one).
   package let timesteps: [Int]

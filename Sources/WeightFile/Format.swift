@@ -78,7 +78,7 @@ package struct TensorDeclaration: Sendable, Equatable {
   }
 
   /// The size of the elements, or nil where it is no Int.
-  var checkedByteCount: Int? {
+  package var checkedByteCount: Int? {
     var bytes = type.elementBytes
     for dimension in dimensions {
       let (product, overflow) = bytes.multipliedReportingOverflow(by: dimension)
