@@ -24,12 +24,12 @@ let package = Package(
     .target(name: "WeightFile", dependencies: ["Tensors"]),
     .target(name: "Models", dependencies: ["Kernels", "WeightFile", "Tensors"]),
     .target(name: "AudioToken", dependencies: ["Models", "CSndFile", "CImage"]),
-    .executableTarget(name: "CLI", dependencies: ["AudioToken", argumentParser]),
+    .executableTarget(name: "CLI", dependencies: ["AudioToken", "Models", "WeightFile", argumentParser]),
 
     // The offline converter: may use Foundation.
     .target(name: "Checkpoints", dependencies: ["WeightFile"], path: "Converter/Checkpoints"),
     .target(name: "Converter", dependencies: ["AudioToken", "Checkpoints", "Models", "WeightFile"], path: "Converter/Library"),
-    .executableTarget(name: "ConverterCLI", dependencies: ["Converter", argumentParser], path: "Converter/CLI"),
+    .executableTarget(name: "ConverterCLI", dependencies: ["Converter", "Models", "WeightFile", argumentParser], path: "Converter/CLI"),
 
     .testTarget(name: "KernelsTests", dependencies: ["Kernels"]),
     .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"], exclude: ["Fixtures"]),

@@ -26,7 +26,7 @@ public struct AudioTokenError: Error, CustomStringConvertible, Sendable {
 }
 
 extension AudioTokenError {
-  init(_ error: WeightFileError) {
+  package init(_ error: WeightFileError) {
     switch error {
     case .unreadable: self.init(.input, error.description)
     case .output: self.init(.output, error.description)

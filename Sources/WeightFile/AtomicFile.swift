@@ -25,6 +25,7 @@ package final class AtomicFile {
     (descriptor, temporaryPath) = try Self.create(folder: folder, name: name, for: path)
     self.path = path
     self.target = target
+    Interruption.register(temporaryPath)
     buffer = .allocate(byteCount: Self.bufferBytes, alignment: 4096)
   }
 
@@ -86,6 +87,7 @@ package final class AtomicFile {
     if fsync(descriptor) != 0 { throw failure() }
     let closed = close(descriptor)
     descriptor = -1
+    defer { Interruption.forget(temporaryPath) }
     if closed != 0 || rename(temporaryPath, target) != 0 {
       let error = failure()
       unlink(temporaryPath)
@@ -105,6 +107,7 @@ package final class AtomicFile {
     close(descriptor)
     descriptor = -1
     unlink(temporaryPath)
+    Interruption.forget(temporaryPath)
   }
 
   private func flush() throws(OutputFileError) {

@@ -1,0 +1,85 @@
+import ArgumentParser
+import Converter
+import Foundation
+import WeightFile
+
+extension WeightType: ExpressibleByArgument {}
+
+@main
+struct ConvertCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "audiotoken-convert",
+    abstract: "Convert Stable Diffusion, BEATs and an AudioToken embedder to one weight file.",
+    discussion: """
+      Checkpoints are read without executing anything in them, one tensor at a time.
+
+      EXIT CODES: 0 success; 64 a setting that cannot be; 65 a checkpoint that is not what it should be; 73 the output cannot be \
+      written; 130 interrupted.
+      """)
+
+  @Option(help: "Stable Diffusion: a diffusers folder, or one .safetensors or .ckpt file with the original names.")
+  var sd: String
+
+  @Option(help: "The BEATs checkpoint, such as BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt.")
+  var beats: String
+
+  @Option(help: "AudioToken's embedder, such as embedder_learned_embeds.bin.")
+  var embedder: String
+
+  @Option(help: "An attention LoRA to fold in, such as lora_layers_learned_embeds.bin.")
+  var lora: String?
+
+  @Option(help: "A folder with vocab.json and merges.txt; by default the model's own, or CLIP's for a single file.")
+  var tokenizer: String?
+
+  @Option(help: "For a single file: a diffusers folder whose config.json files say what the tensors' shapes do not.")
+  var config: String?
+
+  @Option(help: "For a single file of SD 2: epsilon or v_prediction.")
+  var prediction: String?
+
+  @Option(help: "How to store weights: int8, f16 or f32.")
+  var weights = WeightType.int8
+
+  @Option(help: "The licence of the weights, to be written into the file.")
+  var licence: String?
+
+  @Option(name: .shortAndLong, help: "The weight file to write.")
+  var output: String
+
+  @Flag(help: "Print only errors.")
+  var quiet = false
+
+  static func main() {
+    Interruption.install()
+    do {
+      let command = try parseAsRoot()
+      guard var command = command as? ConvertCommand else {
+        var other = command
+        return try other.run()
+      }
+      try command.run()
+    } catch let error as ConvertError {
+      FileHandle.standardError.write(Data("audiotoken-convert: \(error.description)\n".utf8))
+      if case .output = error { Foundation.exit(73) }
+      Foundation.exit(65)
+    } catch {
+      exit(withError: error)
+    }
+  }
+
+  mutating func run() throws {
+    let start = Date()
+    let job = ConversionJob(
+      stableDiffusion: sd, beats: beats, embedder: embedder, lora: lora, tokenizer: tokenizer, configFolder: config,
+      predictionType: prediction, weights: weights, output: output, licence: licence)
+    let converter = try ModelConverter(job)
+    var display = ConversionDisplay(quiet: quiet)
+    let report = try converter.run { display.show($0) }
+    guard !quiet else { return }
+    display.finish()
+    print(ConversionDisplay.table(report, weights))
+    let seconds = Int(Date().timeIntervalSince(start).rounded())
+    print("\(output): \(ByteCount.describe(report.fileBytes)) in \(seconds) s, hash \(report.contentHash)")
+  }
+}

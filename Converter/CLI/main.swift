@@ -1,2 +1,0 @@
-import Converter
-print("audiotoken-convert")

@@ -1,2 +1,0 @@
-import AudioToken
-print("audiotoken")

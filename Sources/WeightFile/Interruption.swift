@@ -1,0 +1,53 @@
+import Glibc
+
+/// Removes the temporary files of this process when it is interrupted, so that Ctrl-C leaves nothing behind.
+///
+/// Sound although a signal may come at any moment: the handler only reads slots that are a complete C string whenever
+/// their first byte is not zero, and only calls functions that are safe in a handler (unlink, write, _exit). Slots are
+/// changed by threads that hold the lock and with the first byte written last.
+package enum Interruption {
+  private static let slotBytes = 4096
+  private static let slotCount = 16
+  nonisolated(unsafe) private static let slots: UnsafeMutablePointer<CChar> = {
+    let slots = UnsafeMutablePointer<CChar>.allocate(capacity: slotBytes * slotCount)
+    slots.initialize(repeating: 0, count: slotBytes * slotCount)
+    return slots
+  }()
+  nonisolated(unsafe) private static let lock: UnsafeMutablePointer<pthread_mutex_t> = {
+    let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    pthread_mutex_init(lock, nil)
+    return lock
+  }()
+
+  /// Catches SIGINT, SIGTERM and SIGHUP: they then remove the registered files and end the process with 128 + signal.
+  package static func install() {
+    _ = (slots, lock)
+    for number in [SIGINT, SIGTERM, SIGHUP] {
+      signal(number) { number in
+        for slot in 0..<Interruption.slotCount where Interruption.slots[slot * Interruption.slotBytes] != 0 {
+          unlink(Interruption.slots + slot * Interruption.slotBytes)
+        }
+        _ = write(STDERR_FILENO, "\n", 1)
+        _exit(128 + number)
+      }
+    }
+  }
+
+  static func register(_ path: String) {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    let characters = path.utf8CString
+    guard characters.count <= slotBytes, let first = characters.first,
+      let slot = (0..<slotCount).first(where: { slots[$0 * slotBytes] == 0 })
+    else { return }
+    let base = slots + slot * slotBytes
+    for index in characters.indices.dropFirst() { base[index] = characters[index] }
+    base[0] = first
+  }
+
+  static func forget(_ path: String) {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    for slot in 0..<slotCount where strcmp(slots + slot * slotBytes, path) == 0 { slots[slot * slotBytes] = 0 }
+  }
+}
