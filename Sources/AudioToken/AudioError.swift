@@ -11,6 +11,7 @@ package enum AudioError: Error, Equatable {
   case startBeyondEnd(path: String, start: Double, length: Double)
   case notANumber(path: String, second: Double)
   case truncated(path: String, expected: Double, found: Double)
+  case damaged(path: String, second: Double)
   case start(Double)
   case seconds(Double)
 }
@@ -43,8 +44,11 @@ extension AudioError: CustomStringConvertible {
       "'\(path)' has a sample at \(readable(second)) s that is infinite, not a number or a million times too loud; "
         + "export the sound again with samples between -1 and 1."
     case .truncated(let path, let expected, let found):
-      "'\(path)' is cut off: its header promises \(readable(expected)) s, and the sound ends at \(readable(found)) s; "
+      "'\(path)' is cut off or damaged: its header promises \(readable(expected)) s, and the sound ends at \(readable(found)) s; "
         + "copy or download it again, or choose a part before that with --start and --seconds."
+    case .damaged(let path, let second):
+      "'\(path)' is damaged at \(readable(second)) s and cannot be read on; copy or download it again, or choose a part "
+        + "before that with --start and --seconds."
     case .start(let value):
       "The start of the sound is \(value) s, where zero or a positive number is expected; change --start."
     case .seconds(let value):

@@ -78,9 +78,11 @@ private final class SoundFile {
     self.path = path
     channels = Int(info.channels)
     rate = Int(info.samplerate)
-    seekable = info.seekable != 0
-    framesInFile = Int(info.frames)
-    framesPromised = header.promisedFrames(found: Int(info.frames))
+    seekable = info.seekable != 0 && info.frames < sf_count_t.max
+    // A stream whose length nobody knows has the largest number of frames there is.
+    let known = info.frames >= 0 && info.frames < sf_count_t.max
+    framesInFile = known ? Int(info.frames) : 0
+    framesPromised = known ? header.promisedFrames(found: Int(info.frames)) : 0
     guard channels > 0 else {
       throw .notASound(path: path, found: header.appearance, reason: "it has no channels")
     }
@@ -143,6 +145,9 @@ private final class SoundFile {
     let end = first + samples.count
     if samples.count < frames, end < framesPromised {
       throw .truncated(path: path, expected: seconds(framesPromised), found: seconds(end))
+    }
+    if samples.count < frames, sf_error(handle) != SF_ERR_NO_ERROR {
+      throw .damaged(path: path, second: seconds(end))
     }
     guard !samples.isEmpty else {
       if first > 0 { throw .startBeyondEnd(path: path, start: seconds(first), length: seconds(first)) }

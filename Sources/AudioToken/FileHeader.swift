@@ -4,7 +4,7 @@ import Glibc
 struct FileHeader {
   let appearance: FileAppearance
   private let fileBytes: Int
-  private let first: [UInt8]
+  private let hasMPEGFrameCount: Bool
   /// Where the samples of a WAV file begin and how many bytes the header says they take.
   private let waveData: (offset: Int, bytes: Int)?
 
@@ -12,7 +12,7 @@ struct FileHeader {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else {
       throw errno == ENOENT || errno == ENOTDIR
-        ? .missing(path: path) : .unreadable(path: path, reason: String(cString: strerror(errno)))
+        ? AudioError.missing(path: path) : AudioError.unreadable(path: path, reason: String(cString: strerror(errno)))
     }
     defer { close(descriptor) }
     var status = stat()
@@ -26,16 +26,20 @@ struct FileHeader {
     }
     guard status.st_size > 0 else { throw .empty(path: path) }
     fileBytes = Int(status.st_size)
-    first = Self.bytes(descriptor, at: 0, count: 512)
+    let first = Self.bytes(descriptor, at: 0, count: 512)
     appearance = FileAppearance(firstBytes: first)
+    hasMPEGFrameCount = Self.findMPEGFrameCount(descriptor, first: first)
     waveData = Self.findWaveData(descriptor, fileBytes: fileBytes, first: first)
   }
 
   /// Whether libsndfile may hand the file to its MPEG decoder.
   var mayBeMPEG: Bool { [.unknown, .sound(format: "an MP3 file")].contains(appearance) }
 
-  /// How many frames the file should have, given that libsndfile finds `found` in what there is of it.
+  /// How many frames the file should have, given that libsndfile finds `found` in what there is of it, or thinks so; 0 if the
+  /// file does not say.
   func promisedFrames(found: Int) -> Int {
+    // Of an MP3 file without a count of its frames the length is a guess; with one, padding makes it uncertain by a frame or two.
+    if mayBeMPEG { return hasMPEGFrameCount ? max(0, found - 2 * 1152) : 0 }
     guard let waveData, waveData.offset + waveData.bytes > fileBytes else { return found }
     let present = max(0, fileBytes - waveData.offset)
     guard present > 0, found > 0 else { return found + 1 }
@@ -49,6 +53,16 @@ struct FileHeader {
     [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
       filled = max(0, pread(descriptor, buffer.baseAddress, count, off_t(offset)))
     }
+  }
+
+  /// Whether the first MPEG frame, after any ID3 tag, is one that encoders write to count the others.
+  private static func findMPEGFrameCount(_ descriptor: Int32, first: [UInt8]) -> Bool {
+    var offset = 0
+    if first.count >= 10, first.starts(with: "ID3".utf8) {
+      offset = 10 + first[6..<10].reduce(0) { $0 << 7 | Int($1 & 0x7F) }
+    }
+    let frame = bytes(descriptor, at: offset, count: 64)
+    return frame.indices.contains { frame[$0...].starts(with: "Xing".utf8) || frame[$0...].starts(with: "Info".utf8) }
   }
 
   private static func findWaveData(_ descriptor: Int32, fileBytes: Int, first: [UInt8]) -> (offset: Int, bytes: Int)? {

@@ -95,7 +95,9 @@ private struct CandidateQueue {
     var parent = 0
     while true {
       let children = (2 * parent + 1)..<min(2 * parent + 3, max(heap.count, 2 * parent + 1))
-      guard let least = children.min(by: { heap[$0].precedes(heap[$1]) }), heap[least].precedes(heap[parent]) else { break }
+      guard let least = children.min(by: { heap[$0].precedes(heap[$1]) }), heap[least].precedes(heap[parent]) else {
+        break
+      }
       heap.swapAt(parent, least)
       parent = least
     }

@@ -1,10 +1,10 @@
 /// The noise levels of a diffusion model's training steps, and the choice of some of them to sample with.
-struct NoiseSchedule: Sendable {
+package struct NoiseSchedule: Sendable {
   private let configuration: SamplerConfiguration
   /// Products of 1 - beta, f32 [trainSteps], falling.
   private let alphas: [Float]
 
-  init(_ configuration: SamplerConfiguration) throws(SamplerError) {
+  package init(_ configuration: SamplerConfiguration) throws(SamplerError) {
     guard (2...100_000).contains(configuration.trainSteps) else { throw .trainSteps(configuration.trainSteps) }
     let (start, end) = (configuration.betaStart, configuration.betaEnd)
     guard start > 0, start <= end, end < 1 else { throw .betas(start: start, end: end) }
@@ -21,7 +21,7 @@ struct NoiseSchedule: Sendable {
     }
   }
 
-  func alpha(_ timestep: Int) -> Float? { alphas.indices.contains(timestep) ? alphas[timestep] : nil }
+  package func alpha(_ timestep: Int) -> Float? { alphas.indices.contains(timestep) ? alphas[timestep] : nil }
 
   /// Where the last step ends.
   var finalAlpha: Float { configuration.setAlphaToOne ? 1 : alphas[0] }
@@ -31,7 +31,8 @@ struct NoiseSchedule: Sendable {
     switch configuration.betaSchedule {
     case .linear: return linspace(Float(configuration.betaStart), Float(configuration.betaEnd), count)
     case .scaledLinear:
-      let roots = linspace(Float(configuration.betaStart.squareRoot()), Float(configuration.betaEnd.squareRoot()), count)
+      let (start, end) = (configuration.betaStart.squareRoot(), configuration.betaEnd.squareRoot())
+      let roots = linspace(Float(start), Float(end), count)
       return roots.map { $0 * $0 }
     }
   }
@@ -43,7 +44,7 @@ struct NoiseSchedule: Sendable {
   }
 
   /// The timesteps of `steps` steps, falling; each within the training steps.
-  func levels(steps: Int) throws(SamplerError) -> [Int] {
+  package func levels(steps: Int) throws(SamplerError) -> [Int] {
     let trained = configuration.trainSteps
     guard (1...trained).contains(steps) else { throw .steps(found: steps, most: trained) }
     let levels: [Int]

@@ -74,7 +74,8 @@ package struct PNGImage: Sendable {
   }
 
   private static func isKeyword(_ key: String) -> Bool {
-    (1...79).contains(key.utf8.count) && key.utf8.allSatisfy { (0x20...0x7E).contains($0) }
-      && key.utf8.first != 0x20 && key.utf8.last != 0x20 && !zip(key.utf8, key.utf8.dropFirst()).contains { $0 == (0x20, 0x20) }
+    let bytes = Array(key.utf8)
+    let words = bytes.split(separator: 0x20, omittingEmptySubsequences: false)
+    return bytes.count <= 79 && bytes.allSatisfy { (0x20...0x7E).contains($0) } && words.allSatisfy { !$0.isEmpty }
   }
 }

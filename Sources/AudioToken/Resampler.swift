@@ -38,8 +38,7 @@ package struct Resampler: Sendable {
   package func callAsFunction(_ input: [Float], limit: Int = .max) -> [Float] {
     let count = min(limit, outputCount(input.count))
     if from == to { return Array(input.prefix(count)) }
-    let phases = min(to, count)
-    let keepsTable = phases <= Self.largestTable / taps && to <= Self.largestTable / taps
+    let keepsTable = to <= min(count, Self.largestTable / taps)
     var table = [Double](repeating: 0, count: keepsTable ? to * taps : taps)
     if keepsTable {
       for phase in 0..<to { fillWeights(phase: phase, into: &table, at: phase * taps) }

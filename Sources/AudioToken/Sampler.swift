@@ -1,8 +1,14 @@
 /// How the noise levels of a diffusion model run from picture to noise and how its predictions are to be read: the keys of
 /// diffusers' `scheduler_config.json`. The defaults are those of Stable Diffusion 1.
 package struct SamplerConfiguration: Sendable, Equatable {
-  package enum BetaSchedule: String, CaseIterable, Sendable { case linear, scaledLinear = "scaled_linear" }
-  package enum Prediction: String, CaseIterable, Sendable { case noise = "epsilon", velocity = "v_prediction" }
+  package enum BetaSchedule: String, CaseIterable, Sendable {
+    case linear
+    case scaledLinear = "scaled_linear"
+  }
+  package enum Prediction: String, CaseIterable, Sendable {
+    case noise = "epsilon"
+    case velocity = "v_prediction"
+  }
   package enum Spacing: String, CaseIterable, Sendable { case leading, trailing, linspace }
 
   package var trainSteps = 1000

@@ -42,7 +42,8 @@ package enum TokenizerError: Error, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .mergeCount(let found):
-      "The tokenizer's merges are \(found) numbers, where up to \(3 * Tokenizer.mostMerges) in threes are expected; " + remedy
+      "The tokenizer's merges are \(found) numbers, where up to \(3 * Tokenizer.mostMerges) in threes are expected; "
+        + remedy
     case .byteCount(let name, let found):
       "The tokenizer's table of \(name) has \(found) entries, where 256 are expected; " + remedy
     case .identifier(let found, let limit):
@@ -50,7 +51,8 @@ package enum TokenizerError: Error, Equatable, CustomStringConvertible {
     case .repeatedMerge(let left, let right):
       "The tokenizer merges the tokens \(left) and \(right) twice, where once is expected; " + remedy
     case .placeholder(let text):
-      "The tokenizer's placeholder is '\(text)', where a text without letters or spaces such as <*> is expected; " + remedy
+      "The tokenizer's placeholder is '\(text)', where a text without letters or spaces such as <*> is expected; "
+        + remedy
     case .length(let found):
       "The tokenizer's texts have \(found) tokens, where 2 to 65536 are expected; " + remedy
     }

@@ -1,6 +1,6 @@
+import AudioToken
+import Foundation
 import Testing
-
-@testable import AudioToken
 
 /// The tones that make_fixtures.py writes: 440 Hz at one half on the left, 1 kHz at a quarter on the right.
 private func tones(rate: Int, channels: Int = 1) -> [Float] {
@@ -11,24 +11,15 @@ private func tones(rate: Int, channels: Int = 1) -> [Float] {
   }
 }
 
-private func sine(_ turns: Double) -> Double {
-  var value = 0.0
-  var term = (turns - turns.rounded()) * 2 * Double.pi
-  let square = term * term
-  for order in 1...20 {
-    value += term
-    term *= -square / Double(2 * order * (2 * order + 1))
-  }
-  return value
-}
+private func sine(_ turns: Double) -> Double { sin(2 * Double.pi * turns) }
 
 struct AudioFileTests {
   @Test(
     "a sound of any common format, rate and channel count is read and mixed down",
     arguments: [
-      ("mono.wav", 16_000, 1, Float(1.0 / 32_000)), ("mono24.wav", 8_000, 1, 1e-6), ("mono8.wav", 8_000, 1, 0.009),
+      ("mono.wav", 16_000, 1, 1.0 / 32_000), ("mono24.wav", 8_000, 1, 1e-6), ("mono8.wav", 8_000, 1, 0.009),
       ("stereo.flac", 44_100, 2, 1.0 / 32_000),
-    ])
+    ] as [(String, Int, Int, Float)])
   func lossless(name: String, rate: Int, channels: Int, bound: Float) throws {
     let sound = try Sound.read(path: Fixture.path(name))
     #expect(sound.rate == rate)
@@ -96,6 +87,35 @@ struct AudioFileTests {
     #expect(mono.indices.allSatisfy { mono[$0] == once[$0 % once.count] })
     let single = Waveform.prepare(Sound(samples: [1], rate: 1_536_000))
     #expect(single.count == Waveform.count && single.allSatisfy { $0.isFinite })
+  }
+
+  @Test("a FLAC stream that does not say how long it is is read to its end, and from its middle")
+  func unknownLengthFLAC() throws {
+    let folder = try TemporaryFolder()
+    let path = try folder.write("stream.flac", streamedFLAC())
+    let whole = try Sound.read(path: Fixture.path("stereo.flac"))
+    #expect(try Sound.read(path: path).samples == whole.samples)
+    #expect(try Sound.read(path: path, start: 0.1).samples == Array(whole.samples[4410...]))
+    #expect(throws: AudioError.startBeyondEnd(path: path, start: 1, length: 0.3)) {
+      try Sound.read(path: path, start: 1)
+    }
+  }
+
+  @Test("what a decoder prints while a sound is read disappears, and what is printed afterwards is seen")
+  func quiet() throws {
+    let folder = try TemporaryFolder()
+    let path = try folder.write("printed", [])
+    let descriptor = open(path, O_WRONLY | O_APPEND)
+    func printLine(_ line: String) { #expect(write(descriptor, line, line.utf8.count) == line.utf8.count) }
+    printLine("before ")
+    let result = ErrorStream.silenced(descriptor) {
+      printLine("chatter ")
+      return 5
+    }
+    printLine("after")
+    close(descriptor)
+    #expect(result == 5)
+    #expect(try String(contentsOfFile: path, encoding: .utf8) == "before after")
   }
 
   @Test("a WAV file written to a pipe, which does not know its length, is read to its end")
@@ -201,6 +221,19 @@ struct AudioFileErrorTests {
       return
     }
     #expect(expected == 0.3 && found < 0.3)
+    // The length of this one is not known beforehand.
+    let stream = try folder.write("cut.flac", Array(streamedFLAC().dropLast(3000)))
+    guard case .damaged(_, let second) = failure(stream) else {
+      Issue.record("\(String(describing: failure(stream)))")
+      return
+    }
+    #expect(second == found)
+    #expect(failure(stream, seconds: 0.05) == nil)
+    let music = try Fixture.bytes("stereo.mp3")
+    guard case .truncated = failure(try folder.write("cut.mp3", Array(music.prefix(1500)))) else {
+      Issue.record("two thirds of an MP3 file")
+      return
+    }
   }
 
   @Test(
@@ -225,11 +258,22 @@ struct AudioFileErrorTests {
   }
 }
 
+/// stereo.flac with zero, for unknown, as its number of samples.
+private func streamedFLAC() throws -> [UInt8] {
+  var bytes = try Fixture.bytes("stereo.flac")
+  bytes[21] &= 0xF0
+  bytes.replaceSubrange(22..<26, with: [0, 0, 0, 0])
+  return bytes
+}
+
 /// A WAV file of 16-bit mono samples; `dataBytes` replaces the true size in its header.
 private func wave(_ samples: [Int16], rate: UInt32, dataBytes: UInt32? = nil) -> [UInt8] {
-  func little<Value: FixedWidthInteger>(_ value: Value) -> [UInt8] { withUnsafeBytes(of: value.littleEndian, Array.init) }
+  func little<Value: FixedWidthInteger>(_ value: Value) -> [UInt8] {
+    withUnsafeBytes(of: value.littleEndian, Array.init)
+  }
   let size = dataBytes ?? UInt32(2 * samples.count)
   var bytes = Array("RIFF".utf8) + little(UInt32(36 &+ size)) + Array("WAVEfmt ".utf8) + little(UInt32(16))
-  bytes += little(UInt16(1)) + little(UInt16(1)) + little(rate) + little(2 &* rate) + little(UInt16(2)) + little(UInt16(16))
+  bytes += little(UInt16(1)) + little(UInt16(1)) + little(rate) + little(2 &* rate)
+  bytes += little(UInt16(2)) + little(UInt16(16))
   return bytes + Array("data".utf8) + little(size) + samples.flatMap { little($0) }
 }

@@ -18,7 +18,9 @@ enum Fixture {
   }
 
   static func json<Value: Decodable>(_ name: String, as type: Value.Type = Value.self) throws -> Value {
-    try JSONDecoder().decode(type, from: Data(contentsOf: URL(fileURLWithPath: path(name))))
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try decoder.decode(type, from: Data(contentsOf: URL(fileURLWithPath: path(name))))
   }
 }
 

@@ -1,7 +1,6 @@
+import AudioToken
 import CPNG
 import Testing
-
-@testable import AudioToken
 
 /// The chunks of a PNG file in order.
 private func chunks(_ png: [UInt8]) -> [(name: String, content: [UInt8])] {

@@ -1,18 +1,17 @@
+import AudioToken
 import Testing
-
-@testable import AudioToken
 
 private struct Run: Decodable {
   struct Config: Decodable {
-    let beta_start: Double
-    let beta_end: Double
-    let beta_schedule: String
-    let steps_offset: Int
-    let set_alpha_to_one: Bool
-    let prediction_type: String
-    let timestep_spacing: String
-    let clip_sample: Bool?
-    let clip_sample_range: Float?
+    let betaStart: Double
+    let betaEnd: Double
+    let betaSchedule: String
+    let stepsOffset: Int
+    let setAlphaToOne: Bool
+    let predictionType: String
+    let timestepSpacing: String
+    let clipSample: Bool?
+    let clipSampleRange: Float?
   }
   let kind: String
   let steps: Int
@@ -22,15 +21,15 @@ private struct Run: Decodable {
 
   func configuration() throws -> SamplerConfiguration {
     var result = SamplerConfiguration()
-    result.betaStart = config.beta_start
-    result.betaEnd = config.beta_end
-    result.betaSchedule = try #require(.init(rawValue: config.beta_schedule))
-    result.stepsOffset = config.steps_offset
-    result.setAlphaToOne = config.set_alpha_to_one
-    result.prediction = try #require(.init(rawValue: config.prediction_type))
-    result.spacing = try #require(.init(rawValue: config.timestep_spacing))
-    result.clipSample = config.clip_sample ?? false
-    result.clipRange = config.clip_sample_range ?? 1
+    result.betaStart = config.betaStart
+    result.betaEnd = config.betaEnd
+    result.betaSchedule = try #require(.init(rawValue: config.betaSchedule))
+    result.stepsOffset = config.stepsOffset
+    result.setAlphaToOne = config.setAlphaToOne
+    result.prediction = try #require(.init(rawValue: config.predictionType))
+    result.spacing = try #require(.init(rawValue: config.timestepSpacing))
+    result.clipSample = config.clipSample ?? false
+    result.clipRange = config.clipSampleRange ?? 1
     return result
   }
 }
@@ -89,7 +88,8 @@ struct SamplerTests {
 
   @Test("what the sampler cannot do is refused before it starts")
   func refused() throws {
-    func failure(_ kind: Sampler.Kind, steps: Int = 10, _ change: (inout SamplerConfiguration) -> Void) -> SamplerError? {
+    func failure(_ kind: Sampler.Kind, steps: Int = 10, _ change: (inout SamplerConfiguration) -> Void) -> SamplerError?
+    {
       var configuration = SamplerConfiguration()
       change(&configuration)
       do throws(SamplerError) {

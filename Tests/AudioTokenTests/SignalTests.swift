@@ -1,6 +1,5 @@
+import AudioToken
 import Testing
-
-@testable import AudioToken
 
 struct ResamplerTests {
   @Test(
@@ -8,18 +7,10 @@ struct ResamplerTests {
     arguments: [8000, 11_025, 22_050, 44_100, 48_000, 96_000, 12_345, 16_001, 44_101, 192_000, 16_000])
   func golden(rate: Int) throws {
     let input = try Fixture.floats("resample_\(rate)_in.f32")
-    let expected = try Fixture.floats("resample_\(rate)_out.f32")
-    expectClose(Resampler(from: rate, to: 16_000)(input), expected, within: 1e-5, "\(rate) Hz")
-  }
-
-  @Test("the table of weights changes nothing but the speed")
-  func tableOrNot() {
-    // 2,205 / 3,200 has a table for a long sound and none for 16 times the rates and as many phases.
-    let input = (0..<500).map { Float(($0 * 7919) % 1000) / 1000 - 0.5 }
-    let table = Resampler(from: 441, to: 320)(input)
-    let each = Resampler(from: 441 * 16 + 1, to: 320 * 16)(input)
-    #expect(table.count == each.count)
-    expectClose(Array(table.prefix(50)), Array(each.prefix(50)), within: 0.02)
+    let found = Resampler(from: rate, to: 16_000)(input)
+    expectClose(found, try Fixture.floats("resample_\(rate)_out.f32"), within: 1e-4, "\(rate) Hz")
+    // The same in f64: what is left is the rounding of the result.
+    expectClose(found, try Fixture.floats("resample_\(rate)_exact.f32"), within: 2e-7, "\(rate) Hz, exact")
   }
 
   @Test("the rates of the fastest and the slowest recorders work")
@@ -37,7 +28,9 @@ struct FilterBankTests {
   @Test("the filter bank is that of torchaudio")
   func golden() throws {
     let found = FilterBank()(try Fixture.floats("fbank_in.f32"))
-    expectClose(found, try Fixture.floats("fbank_out.f32"), within: 1e-4)
+    // torchaudio's f32 result is 1.2e-4 away from its own f64 one, in the quiet low filters beside loud ones.
+    expectClose(found, try Fixture.floats("fbank_out.f32"), within: 3e-4)
+    expectClose(found, try Fixture.floats("fbank_exact.f32"), within: 5e-5)
   }
 
   @Test("ten seconds are 998 frames, and silence is the floor in all of them")

@@ -1,6 +1,5 @@
+import AudioToken
 import Testing
-
-@testable import AudioToken
 
 private struct Golden: Decodable {
   struct Case: Decodable {
@@ -76,7 +75,7 @@ struct TokenizerTests {
     }
     #expect(try failure { _ in } == nil)
     #expect(try failure { $0.merges.removeLast() } == .mergeCount(5))
-    #expect(try failure { $0.merges[3] = 1; $0.merges[4] = 2 } == .repeatedMerge(left: 1, right: 2))
+    #expect(try failure { $0.merges.replaceSubrange(3..<5, with: [1, 2]) } == .repeatedMerge(left: 1, right: 2))
     #expect(try failure { $0.merges[0] = -1 } == .identifier(-1, limit: 1 << 24))
     #expect(try failure { $0.byteTokens[7] = .max } == .identifier(.max, limit: 1 << 24))
     #expect(try failure { $0.byteTokens = [] } == .byteCount(name: "bytes", found: 0))
