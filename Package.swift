@@ -28,8 +28,10 @@ let package = Package(
 
     // The offline converter: may use Foundation.
     .target(name: "Checkpoints", dependencies: ["WeightFile"], path: "Converter/Checkpoints"),
-    .target(name: "Converter", dependencies: ["AudioToken", "Checkpoints", "Models", "WeightFile"], path: "Converter/Library"),
-    .executableTarget(name: "ConverterCLI", dependencies: ["Converter", "Models", "WeightFile", argumentParser], path: "Converter/CLI"),
+    .target(
+      name: "Converter", dependencies: ["AudioToken", "Checkpoints", "Models", "WeightFile"], path: "Converter/Library"),
+    .executableTarget(
+      name: "ConverterCLI", dependencies: ["Converter", "Models", "WeightFile", argumentParser], path: "Converter/CLI"),
 
     .testTarget(name: "KernelsTests", dependencies: ["Kernels"]),
     .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"], exclude: ["Fixtures"]),

@@ -50,7 +50,8 @@ enum ConfigurationReader {
   }
 
   private static let unetLimits: [(String, [JSONValue])] = [
-    ("act_fn", [.string("silu"), .string("swish")]), ("addition_embed_type", []), ("attention_type", [.string("default")]),
+    ("act_fn", [.string("silu"), .string("swish")]), ("addition_embed_type", []),
+    ("attention_type", [.string("default")]),
     ("center_input_sample", [.bool(false)]), ("class_embed_type", []), ("class_embeddings_concat", [.bool(false)]),
     ("conv_in_kernel", [.integer(3)]), ("conv_out_kernel", [.integer(3)]), ("cross_attention_norm", []),
     ("downsample_padding", [.integer(1)]), ("dual_cross_attention", [.bool(false)]), ("encoder_hid_dim", []),
@@ -152,7 +153,8 @@ enum ConfigurationReader {
     ]
     try require(config, choices.map { ($0.0, $0.1.map(JSONValue.string)) })
     return try converting { () throws(CheckpointError) in
-      let kind: Sampler.Kind = try config.string("_class_name", default: "PNDMScheduler") == "DDIMScheduler" ? .ddim : .pndm
+      let kind: Sampler.Kind =
+        try config.string("_class_name", default: "PNDMScheduler") == "DDIMScheduler" ? .ddim : .pndm
       var result = SamplerConfiguration()
       result.trainSteps = try config.int("num_train_timesteps", default: 1000)
       result.betaStart = try config.double("beta_start", default: 0.0001)

@@ -75,7 +75,8 @@ package struct ModelConverter {
     let beats = try converting { () throws(CheckpointError) in try archive.checkpoint(at: "model") }
     let embedder = try converting { () throws(CheckpointError) in try Checkpoint(path: job.embedder) }
     configuration = ModelConfiguration(
-      beats: try ConfigurationReader.beats(converting { () throws(CheckpointError) in try archive.configuration(at: "cfg") }),
+      beats: try ConfigurationReader.beats(
+        converting { () throws(CheckpointError) in try archive.configuration(at: "cfg") }),
       projector: try ConfigurationReader.projector(embedder), text: try ConfigurationReader.text(text.config),
       unet: try ConfigurationReader.unet(unet.config), vae: try ConfigurationReader.vae(vae.config))
     checkpoints = [
@@ -96,7 +97,9 @@ package struct ModelConverter {
     metadata.set(ModelFile.Key.nativeSize, native * configuration.vae.scale)
     // Reading back applies the runtime's own limits, before anything is written.
     _ = try writing { () throws(WeightFileError) in try ModelConfiguration(metadata) }
-    do throws(WeightError) { manifest = try Manifest(configuration) } catch { preconditionFailure("recording cannot fail") }
+    do throws(WeightError) { manifest = try Manifest(configuration) } catch {
+      preconditionFailure("recording cannot fail")
+    }
     self.metadata = metadata
     try checkEverything()
   }
@@ -275,7 +278,8 @@ package struct ModelConverter {
         hashes.append(try writing { () throws(WeightFileError) in try SHA256.ofFile(file.path) })
       }
     }
-    metadata["audiotoken.source.names"] = .array(names.map { $0.split(separator: "/").suffix(2).joined(separator: "/") })
+    metadata["audiotoken.source.names"] = .array(
+      names.map { $0.split(separator: "/").suffix(2).joined(separator: "/") })
     metadata["audiotoken.source.sha256"] = .array(hashes)
     return metadata
   }

@@ -21,7 +21,8 @@ enum NameMap {
   typealias Rules = [(from: [String], to: [String])]
 
   private static let unet: Rules = [
-    (["blocks"], ["transformer_blocks"]), (["ff", "in"], ["ff", "net", "0", "proj"]), (["ff", "out"], ["ff", "net", "2"]),
+    (["blocks"], ["transformer_blocks"]), (["ff", "in"], ["ff", "net", "0", "proj"]),
+    (["ff", "out"], ["ff", "net", "2"]),
     (["q"], ["to_q"]), (["k"], ["to_k"]), (["v"], ["to_v"]), (["out"], ["to_out", "0"]),
   ]
   private static let vae: [Rules] = [

@@ -60,7 +60,9 @@ enum TokenizerReader {
     triples.reserveCapacity(3 * merges.count)
     for merge in merges {
       let pair = merge.split(separator: " ")
-      guard pair.count == 2 else { throw .tokenizer(file: source, reason: "the merge \"\(merge.prefix(40))\" is no pair") }
+      guard pair.count == 2 else {
+        throw .tokenizer(file: source, reason: "the merge \"\(merge.prefix(40))\" is no pair")
+      }
       triples += [try id(String(pair[0])), try id(String(pair[1])), try id(String(pair[0] + pair[1]))]
     }
     var bytes: [Int32] = []

@@ -1,3 +1,4 @@
+import Kernels
 import Models
 import WeightFile
 
@@ -33,6 +34,7 @@ extension AudioTokenError {
     default: self.init(.data, error.description)
     }
   }
+  init(_ error: KernelChoiceError) { self.init(.usage, error.description) }
   init(_ error: WeightError) { self.init(.data, error.description) }
   init(_ error: TokenizerError) { self.init(.data, error.description) }
   init(_ error: ImageError) { self.init(.output, error.description) }

@@ -16,10 +16,11 @@ extension Pipeline {
     from sound: SoundSelection, settings: GenerationSettings, dump: TensorDump?, progress: (Progress) -> Void
   ) throws(AudioTokenError) -> Picture {
     var plan = try plan(settings)
-    let audioHash = try rendering({ AudioTokenError(.input, "\($0)") }) { () throws(WeightFileError) in
+    let waveform = try waveform(sound, progress)
+    let audioHash = try rendering(AudioTokenError.init(_:)) { () throws(WeightFileError) in
       try SHA256.ofFile(sound.path)
     }
-    let token = try encode(waveform(sound, progress), dump: dump, progress)
+    let token = try encode(waveform, dump: dump, progress)
     let context = try context(plan, token, dump, progress)
     let latents = try denoise(&plan, context, dump, progress)
     let picture = try decode(plan, latents, progress)
@@ -86,12 +87,14 @@ extension Pipeline {
     let placeholder = tokenizerData.placeholderText
     guard result.placeholderInText else {
       throw AudioTokenError(
-        .usage, "The prompt \"\(prompt)\" does not contain \(placeholder), which stands for the sound; write it where the "
+        .usage,
+        "The prompt \"\(prompt)\" does not contain \(placeholder), which stands for the sound; write it where the "
           + "sound belongs, as in \"a photo of \(placeholder)\".")
     }
     guard !result.placeholderPositions.isEmpty else {
       throw AudioTokenError(
-        .usage, "The prompt is \(result.tokensCut) tokens too long and \(placeholder) stands in what is cut off; move "
+        .usage,
+        "The prompt is \(result.tokensCut) tokens too long and \(placeholder) stands in what is cut off; move "
           + "\(placeholder) to the front or shorten the prompt.")
     }
     return result.ids.map(Int.init)
@@ -116,7 +119,9 @@ extension Pipeline {
     guard let dump else { return context }
     try dump.write("token_ids", plan.prompts[plan.images - 1].map(Int64.init), [length])
     try dump.write("prompt_embeddings", Array(context.suffix(length * width)), [length, width])
-    if plan.images == 2 { try dump.write("negative_embeddings", Array(context.prefix(length * width)), [length, width]) }
+    if plan.images == 2 {
+      try dump.write("negative_embeddings", Array(context.prefix(length * width)), [length, width])
+    }
     return context
   }
 
@@ -173,7 +178,9 @@ extension Pipeline {
       let text = run.matrix(plan.images * plan.prompts[0].count, context.count / (plan.images * plan.prompts[0].count))
       let output = run.featureMap(like: input)
       run.serial {
-        for image in 0..<plan.images { (input.base + image * latents.count).update(from: latents, count: latents.count) }
+        for image in 0..<plan.images {
+          (input.base + image * latents.count).update(from: latents, count: latents.count)
+        }
         text.base.update(from: context, count: context.count)
       }
       networks.unet(input, timestep: timestep, context: text, into: output, run)
@@ -216,7 +223,9 @@ extension Pipeline {
     return (0..<map.count).map { map[$0 % pixels * channels + $0 / pixels] }
   }
 
-  private func provenance(_ settings: GenerationSettings, _ plan: Plan, audioHash: String) -> [(key: String, value: String)] {
+  private func provenance(_ settings: GenerationSettings, _ plan: Plan, audioHash: String) -> [(
+    key: String, value: String
+  )] {
     [
       ("Software", "audiotoken"), ("audiotoken:prompt", settings.prompt),
       ("audiotoken:negative", settings.negativePrompt), ("audiotoken:steps", String(settings.steps)),

@@ -29,9 +29,10 @@ public final class Pipeline {
   ///   - kernels: the name of a kernel table, nil for the fastest that this processor runs.
   public init(model path: String, threads: Int, kernels name: String? = nil) throws(AudioTokenError) {
     guard (1...256).contains(threads) else {
-      throw AudioTokenError(.usage, "--threads is \(threads), where 1 to 256 is expected; leave it out to use all cores.")
+      throw AudioTokenError(
+        .usage, "--threads is \(threads), where 1 to 256 is expected; leave it out to use all cores.")
     }
-    kernels = try rendering({ AudioTokenError(.usage, $0.description) }) { () throws(KernelChoiceError) in
+    kernels = try rendering(AudioTokenError.init(_:)) { () throws(KernelChoiceError) in
       try KernelTable.best(named: name)
     }
     let file = try rendering(AudioTokenError.init(_:)) { () throws(WeightFileError) in try WeightFile(path: path) }
@@ -128,7 +129,8 @@ public final class Pipeline {
     let peak = Run.peak(pool: pool, body)
     guard let arena = Arena(capacity: peak) else {
       throw AudioTokenError(
-        .system, "The system refuses \(ByteCount.describe(peak)) of memory for the \(step.rawValue) stage, which needs "
+        .system,
+        "The system refuses \(ByteCount.describe(peak)) of memory for the \(step.rawValue) stage, which needs "
           + "them; close other programs or choose a smaller --width and --height.")
     }
     return arena

@@ -8,7 +8,8 @@ extension SamplerChoice: ExpressibleByArgument {}
 struct Generate: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Make a picture from a sound.",
-    discussion: "The PNG carries the settings and the hashes of model and sound as text, so that it says how it was made.")
+    discussion:
+      "The PNG carries the settings and the hashes of model and sound as text, so that it says how it was made.")
 
   @Argument(help: "The weight file.")
   var model: String
@@ -149,7 +150,8 @@ struct OutputFile {
   static func makeFolder(_ path: String) throws(AudioTokenError) -> String {
     guard mkdir(path, 0o777) == 0 || errno == EEXIST, access(path, W_OK | X_OK) == 0 else {
       throw AudioTokenError(
-        .output, "The folder \(path) cannot be made or written to (\(String(cString: strerror(errno)))); choose another one.")
+        .output,
+        "The folder \(path) cannot be made or written to (\(String(cString: strerror(errno)))); choose another one.")
     }
     return path
   }

@@ -172,7 +172,8 @@ extension ProjectorConfiguration {
 extension TextConfiguration {
   fileprivate init(_ k: Keys) throws(WeightFileError) {
     self.init(
-      vocabulary: try k.size("vocabulary", limit: Keys.vocabularyLimit), positions: try k.size("positions"), width: try k.size("width"),
+      vocabulary: try k.size("vocabulary", limit: Keys.vocabularyLimit), positions: try k.size("positions"),
+      width: try k.size("width"),
       layers: try k.size("layers"), heads: try k.size("heads"), feedForward: try k.size("feed_forward"),
       quickGELU: try k.bool("quick_gelu"), epsilon: try k.positive("epsilon"))
     try k.divide("width", [width], by: heads)
