@@ -63,5 +63,19 @@ extension KernelTable {
       add: at_add_avx2,
       gatedGELU: at_gated_gelu_avx2,
       attention: at_attention_avx2)
+  #elseif arch(arm64)
+    static let neon = KernelTable(
+      name: "neon",
+      quantizeRows: at_quantize_rows_neon,
+      gemmInt8: at_gemm_int8_neon,
+      gemmFloat32: at_gemm_float32_neon,
+      gemmFloat16: at_gemm_float16_neon,
+      layerNorm: at_layer_norm_neon,
+      channelSums: at_channel_sums_neon,
+      affine: at_affine_neon,
+      map: at_map_neon,
+      add: at_add_neon,
+      gatedGELU: at_gated_gelu_neon,
+      attention: at_attention_neon)
   #endif
 }

@@ -1,7 +1,7 @@
 // Attention for one head: each tile of keys and values is packed once and all queries pass by, ROWS at a time.
 // In scores, lanes are keys; in weighted values, lanes are the head's channels.
-#if defined(__x86_64__)
-#include "avx2.h"
+#include "lanes.h"
+#if HAVE_LANES
 
 enum {
   ROWS = 6,   // queries of a tile of registers
@@ -19,63 +19,45 @@ typedef struct {
   size_t count;      // keys in the tile
 } state;
 
-AVX2_INLINE void transpose(__m256 v[8]) {
-  __m256 pairs[8], quads[8];
-  UNROLLED for (int i = 0; i < 4; i++) {
-    pairs[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
-    pairs[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
-  }
-  UNROLLED for (int i = 0; i < 2; i++) {
-    quads[4 * i] = _mm256_shuffle_ps(pairs[4 * i], pairs[4 * i + 2], 0x44);
-    quads[4 * i + 1] = _mm256_shuffle_ps(pairs[4 * i], pairs[4 * i + 2], 0xee);
-    quads[4 * i + 2] = _mm256_shuffle_ps(pairs[4 * i + 1], pairs[4 * i + 3], 0x44);
-    quads[4 * i + 3] = _mm256_shuffle_ps(pairs[4 * i + 1], pairs[4 * i + 3], 0xee);
-  }
-  UNROLLED for (int i = 0; i < 4; i++) {
-    v[i] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
-    v[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
-  }
-}
-
 // What does not exist is zero, up to whole vectors.
-AVX2 static void pack_tile(const at_attention *a, const state *s) {
+KERNEL static void pack_tile(const at_attention *a, const state *s) {
   for (size_t d = 0; d < a->head_width; d += 8) {
     const size_t width = a->head_width - d;
     for (size_t j = 0; j < s->count; j += 8) {
       const float *k = a->k + (s->first + j) * a->k_stride + d;
-      __m256 v[8];
-      UNROLLED for (size_t i = 0; i < 8; i++) v[i] = j + i < s->count ? load_some(k + i * a->k_stride, width) : zero8();
+      f8 v[8];
+      UNROLLED for (size_t i = 0; i < 8; i++) v[i] = j + i < s->count ? load_some(k + i * a->k_stride, width) : all(0);
       transpose(v);
       UNROLLED for (size_t i = 0; i < 8; i++) {
-        if (i < width) _mm256_storeu_ps(s->keys + (d + i) * TILE + j, v[i]);
+        if (i < width) store8(s->keys + (d + i) * TILE + j, v[i]);
       }
     }
     const float *v = a->v + s->first * a->v_stride + d;
     float *packed = s->values + d / BLOCK * BLOCK * TILE + d % BLOCK;
-    for (size_t j = 0; j < s->count; j++) _mm256_storeu_ps(packed + j * BLOCK, load_some(v + j * a->v_stride, width));
+    for (size_t j = 0; j < s->count; j++) store8(packed + j * BLOCK, load_some(v + j * a->v_stride, width));
   }
 }
 
 // Up to BLOCK - 1 keys beyond the tile's count are taken along: whatever the workspace holds there, it is never looked at.
-AVX2_INLINE void score(const int rows, const at_attention *a, const state *s, size_t query) {
+KERNEL_INLINE void score(const int rows, const at_attention *a, const state *s, size_t query) {
   const float *q[ROWS];
   UNROLLED for (int r = 0; r < rows; r++) q[r] = a->q + (query + (size_t)r) * a->q_stride;
-  const __m256 scale = all(a->scale);
+  const f8 scale = all(a->scale);
   for (size_t j = 0; j < s->count; j += BLOCK) {
-    __m256 sum[ROWS][2];
+    f8 sum[ROWS][2];
     UNROLLED for (int r = 0; r < rows; r++) {
-      UNROLLED for (int i = 0; i < 2; i++) sum[r][i] = zero8();
+      UNROLLED for (int i = 0; i < 2; i++) sum[r][i] = all(0);
     }
     for (size_t d = 0; d < a->head_width; d++) {
-      const __m256 low = _mm256_loadu_ps(s->keys + d * TILE + j), high = _mm256_loadu_ps(s->keys + d * TILE + j + 8);
+      const f8 low = load8(s->keys + d * TILE + j), high = load8(s->keys + d * TILE + j + 8);
       UNROLLED for (int r = 0; r < rows; r++) {
-        const __m256 x = all(q[r][d]);
+        const f8 x = all(q[r][d]);
         sum[r][0] = add(sum[r][0], mul(x, low));
         sum[r][1] = add(sum[r][1], mul(x, high));
       }
     }
     UNROLLED for (int r = 0; r < rows; r++) {
-      UNROLLED for (int i = 0; i < 2; i++) _mm256_storeu_ps(s->scores + r * TILE + j + 8 * i, mul(sum[r][i], scale));
+      UNROLLED for (int i = 0; i < 2; i++) store8(s->scores + r * TILE + j + 8 * i, mul(sum[r][i], scale));
     }
   }
 }
@@ -88,58 +70,49 @@ static inline size_t visible_keys(const at_attention *a, const state *s, size_t 
   return end - s->first < s->count ? end - s->first : s->count;
 }
 
-AVX2_INLINE float largest(__m256 v) {
-  __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-}
-
 // Adds the bias to the scores of one query and finds its new maximum.
-AVX2_INLINE float bias_and_maximum(const at_attention *a, const state *s, size_t query, size_t visible, float *p) {
+KERNEL_INLINE float bias_and_maximum(const at_attention *a, const state *s, size_t query, size_t visible, float *p) {
   if (a->bias) {
     const float *bias = a->bias + ((ptrdiff_t)s->first - (ptrdiff_t)(a->first_query + query));
-    const __m256 gate = all(a->gate[query]);
+    const f8 gate = all(a->gate[query]);
     for (size_t j = 0; j < visible; j += 8)
-      _mm256_storeu_ps(p + j, add(_mm256_loadu_ps(p + j), mul(gate, load_some(bias + j, visible - j))));
+      store8(p + j, add(load8(p + j), mul(gate, load_some(bias + j, visible - j))));
   }
-  __m256 maximum = all(s->maximum[query]);
+  f8 maximum = all(s->maximum[query]);
   size_t j = 0;
-  for (; j + 8 <= visible; j += 8) maximum = _mm256_max_ps(_mm256_loadu_ps(p + j), maximum);
-  if (j < visible) {
-    const __m256 seen = _mm256_castsi256_ps(lanes_below((ptrdiff_t)(visible - j)));
-    maximum = _mm256_max_ps(_mm256_blendv_ps(maximum, _mm256_loadu_ps(p + j), seen), maximum);
-  }
-  return largest(maximum);
+  for (; j + 8 <= visible; j += 8) maximum = greater(load8(p + j), maximum);
+  float greatest = greatest_lane(maximum);
+  for (; j < visible; j++) greatest = p[j] > greatest ? p[j] : greatest;
+  return greatest;
 }
 
 // Probabilities of one query, still to be divided by their sum, which is returned; zero for keys that it does not see.
-AVX2_INLINE float exponentiate(const state *s, size_t visible, float maximum, float *p) {
-  const __m256 top = all(maximum);
-  __m256 sum = zero8();
+KERNEL_INLINE float exponentiate(const state *s, size_t visible, float maximum, float *p) {
+  const f8 top = all(maximum);
+  f8 sum = all(0);
   size_t j = 0;
   for (; j + 8 <= visible; j += 8) {
-    const __m256 e = exp8(sub(_mm256_loadu_ps(p + j), top));
-    _mm256_storeu_ps(p + j, e);
+    const f8 e = exp8(sub(load8(p + j), top));
+    store8(p + j, e);
     sum = add(sum, e);
   }
   for (; j < s->count; j += 8) {
-    const __m256 seen = _mm256_castsi256_ps(lanes_below((ptrdiff_t)visible - (ptrdiff_t)j));
-    const __m256 e = _mm256_and_ps(exp8(sub(_mm256_loadu_ps(p + j), top)), seen);
-    _mm256_storeu_ps(p + j, e);
+    const f8 e = keep_lanes(exp8(sub(load8(p + j), top)), visible > j ? visible - j : 0);
+    store8(p + j, e);
     sum = add(sum, e);
   }
   return sum_lanes(sum);
 }
 
 // correction: what the sums so far are to be scaled by.
-AVX2 static void soften(int rows, const at_attention *a, const state *s, size_t query, float correction[8]) {
+KERNEL static void soften(int rows, const at_attention *a, const state *s, size_t query, float correction[8]) {
   float maximum[8] = {0};
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
     maximum[r] = bias_and_maximum(a, s, i, visible_keys(a, s, i), s->scores + r * TILE);
     correction[r] = s->maximum[i] - maximum[r];
   }
-  _mm256_storeu_ps(correction, exp8(_mm256_loadu_ps(correction)));
+  store8(correction, exp8(load8(correction)));
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
     const float sum = exponentiate(s, visible_keys(a, s, i), maximum[r], s->scores + r * TILE);
@@ -148,21 +121,21 @@ AVX2 static void soften(int rows, const at_attention *a, const state *s, size_t 
   }
 }
 
-AVX2_INLINE void weigh(const int rows, const int vectors, const at_attention *a, const state *s, size_t query, size_t d,
+KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *a, const state *s, size_t query, size_t d,
                        const float *correction) {
   const size_t width = a->head_width - d;
-  __m256 sum[ROWS][2];
+  f8 sum[ROWS][2];
   UNROLLED for (int r = 0; r < rows; r++) {
     const float *out = a->out + (query + (size_t)r) * a->out_stride + d;
     UNROLLED for (int i = 0; i < vectors; i++)
-      sum[r][i] = s->first == 0 ? zero8() : mul(load_some(out + 8 * i, width - 8 * (size_t)i), all(correction[r]));
+      sum[r][i] = s->first == 0 ? all(0) : mul(load_some(out + 8 * i, width - 8 * (size_t)i), all(correction[r]));
   }
   const float *values = s->values + d * TILE;
   for (size_t j = 0; j < s->count; j++) {
-    __m256 v[2];
-    UNROLLED for (int i = 0; i < vectors; i++) v[i] = _mm256_loadu_ps(values + j * BLOCK + 8 * (size_t)i);
+    f8 v[2];
+    UNROLLED for (int i = 0; i < vectors; i++) v[i] = load8(values + j * BLOCK + 8 * (size_t)i);
     UNROLLED for (int r = 0; r < rows; r++) {
-      const __m256 p = all(s->scores[r * TILE + (int)j]);
+      const f8 p = all(s->scores[r * TILE + (int)j]);
       UNROLLED for (int i = 0; i < vectors; i++) sum[r][i] = add(sum[r][i], mul(p, v[i]));
     }
   }
@@ -172,7 +145,7 @@ AVX2_INLINE void weigh(const int rows, const int vectors, const at_attention *a,
   }
 }
 
-AVX2_INLINE void attend(const int rows, const at_attention *a, const state *s, size_t query) {
+KERNEL_INLINE void attend(const int rows, const at_attention *a, const state *s, size_t query) {
   if (visible_keys(a, s, query + (size_t)rows - 1) == 0) return;
   float correction[8] = {0};
   score(rows, a, s, query);
@@ -183,10 +156,10 @@ AVX2_INLINE void attend(const int rows, const at_attention *a, const state *s, s
   }
 }
 
-AVX2 static void attend_6(const at_attention *a, const state *s, size_t query) { attend(6, a, s, query); }
-AVX2 static void attend_1(const at_attention *a, const state *s, size_t query) { attend(1, a, s, query); }
+KERNEL static void attend_6(const at_attention *a, const state *s, size_t query) { attend(6, a, s, query); }
+KERNEL static void attend_1(const at_attention *a, const state *s, size_t query) { attend(1, a, s, query); }
 
-AVX2 void at_attention_avx2(const at_attention *a) {
+KERNEL void KERNEL_NAME(attention)(const at_attention *a) {
   state s = {.keys = a->workspace};
   s.values = s.keys + TILE * a->head_width;
   s.scores = s.values + TILE * (a->head_width + BLOCK);
@@ -206,7 +179,7 @@ AVX2 void at_attention_avx2(const at_attention *a) {
     for (; query < a->queries; query++) attend_1(a, &s, query);
   }
   for (size_t i = 0; i < a->queries; i++) {
-    const __m256 inverse = all(1 / s.normaliser[i]);
+    const f8 inverse = all(1 / s.normaliser[i]);
     float *out = a->out + i * a->out_stride;
     for (size_t d = 0; d < a->head_width; d += 8)
       store_some(out + d, a->head_width - d, mul(load_some(out + d, a->head_width - d), inverse));
