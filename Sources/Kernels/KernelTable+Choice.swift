@@ -52,16 +52,30 @@ extension KernelTable {
   #if arch(x86_64)
     static let avx2 = KernelTable(
       name: "avx2",
-      quantizeRows: Oracle.kernels.quantizeRows,
+      quantizeRows: at_quantize_rows_avx2,
       gemmInt8: at_gemm_int8_avx2,
       gemmFloat32: at_gemm_float32_avx2,
       gemmFloat16: at_gemm_float16_avx2,
-      layerNorm: Oracle.kernels.layerNorm,
-      channelSums: Oracle.kernels.channelSums,
-      affine: Oracle.kernels.affine,
-      map: Oracle.kernels.map,
-      add: Oracle.kernels.add,
-      gatedGELU: Oracle.kernels.gatedGELU,
-      attention: Oracle.kernels.attention)
+      layerNorm: at_layer_norm_avx2,
+      channelSums: at_channel_sums_avx2,
+      affine: at_affine_avx2,
+      map: at_map_avx2,
+      add: at_add_avx2,
+      gatedGELU: at_gated_gelu_avx2,
+      attention: at_attention_avx2)
+  #elseif arch(arm64)
+    static let neon = KernelTable(
+      name: "neon",
+      quantizeRows: at_quantize_rows_neon,
+      gemmInt8: at_gemm_int8_neon,
+      gemmFloat32: at_gemm_float32_neon,
+      gemmFloat16: at_gemm_float16_neon,
+      layerNorm: at_layer_norm_neon,
+      channelSums: at_channel_sums_neon,
+      affine: at_affine_neon,
+      map: at_map_neon,
+      add: at_add_neon,
+      gatedGELU: at_gated_gelu_neon,
+      attention: at_attention_neon)
   #endif
 }

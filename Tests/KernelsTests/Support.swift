@@ -43,7 +43,7 @@ final class Guarded<Element: BitwiseCopyable> {
   init(_ elements: [Element]) {
     let page = Int(sysconf(Int32(_SC_PAGESIZE)))
     let bytes = elements.count * MemoryLayout<Element>.stride
-    let inner = (bytes + page - 1) / page * page
+    let inner = max(1, (bytes + page - 1) / page) * page
     mappedBytes = inner + 2 * page
     mapping = mmap(nil, mappedBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     precondition(mapping != MAP_FAILED && mprotect(mapping + page, inner, PROT_READ | PROT_WRITE) == 0)

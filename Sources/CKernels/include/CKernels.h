@@ -108,7 +108,7 @@ typedef struct {
 } at_attention;
 
 static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
-  return AT_ATTENTION_TILE * (head_width + 16) + 2 * queries + 64;
+  return AT_ATTENTION_TILE * (2 * head_width + 32) + 2 * queries + 64;
 }
 
 #define AT_DECLARE_KERNELS(suffix)                         \

@@ -1,20 +1,20 @@
 // f32 x f32 or f16 matrix product. Each output is one chain of additions over taps and inputs, so a tile runs through
 // all of them without leaving its registers.
-#if defined(__x86_64__)
-#include "avx2.h"
+#include "lanes.h"
+#if HAVE_LANES
 
 enum { ROWS = 6, PANELS = 2 }; // of a tile: twelve registers of sums
 
-AVX2_INLINE __m256 load_weights(const bool half, const void *weights, size_t i) {
-  if (half) return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)weights + i * AT_PANEL)));
-  return _mm256_loadu_ps((const float *)weights + i * AT_PANEL);
+KERNEL_INLINE f8 load_weights(const bool half, const void *weights, size_t i) {
+  if (half) return load_halves((const uint16_t *)weights + i * AT_PANEL);
+  return load8((const float *)weights + i * AT_PANEL);
 }
 
-AVX2_INLINE void tile(const bool half, const int rows, const int panels, const at_gemm *a, size_t first_row,
+KERNEL_INLINE void tile(const bool half, const int rows, const int panels, const at_gemm *a, size_t first_row,
                       size_t panel) {
-  __m256 sum[PANELS][ROWS];
+  f8 sum[PANELS][ROWS];
   UNROLLED for (int p = 0; p < panels; p++) {
-    UNROLLED for (int r = 0; r < rows; r++) sum[p][r] = zero8();
+    UNROLLED for (int r = 0; r < rows; r++) sum[p][r] = all(0);
   }
   const size_t bytes = half ? sizeof(uint16_t) : sizeof(float);
   const size_t stride = a->taps * a->inputs * AT_PANEL * bytes;
@@ -24,10 +24,10 @@ AVX2_INLINE void tile(const bool half, const int rows, const int panels, const a
     const float *x[ROWS];
     UNROLLED for (int r = 0; r < rows; r++) x[r] = rows_of_tap[r];
     for (size_t i = 0; i < a->inputs; i++) {
-      __m256 w[PANELS];
+      f8 w[PANELS];
       UNROLLED for (int p = 0; p < panels; p++) w[p] = load_weights(half, weights + (size_t)p * stride, i);
       UNROLLED for (int r = 0; r < rows; r++) {
-        const __m256 xi = all(x[r][i]);
+        const f8 xi = all(x[r][i]);
         UNROLLED for (int p = 0; p < panels; p++) sum[p][r] = add(sum[p][r], mul(xi, w[p]));
       }
     }
@@ -37,12 +37,12 @@ AVX2_INLINE void tile(const bool half, const int rows, const int panels, const a
   }
 }
 
-AVX2_INLINE void tiles(const bool half, const int rows, const at_gemm *a, size_t first_row, size_t panel, size_t end) {
+KERNEL_INLINE void tiles(const bool half, const int rows, const at_gemm *a, size_t first_row, size_t panel, size_t end) {
   for (; panel + PANELS <= end; panel += PANELS) tile(half, rows, PANELS, a, first_row, panel);
   for (; panel < end; panel++) tile(half, rows, 1, a, first_row, panel);
 }
 
-AVX2_INLINE void gemm(const bool half, const at_gemm *a) {
+KERNEL_INLINE void gemm(const bool half, const at_gemm *a) {
   const size_t end = last_panel(a);
   for (size_t panel = a->panel_begin; panel < end; panel += PANELS) {
     const size_t next = panel + PANELS < end ? panel + PANELS : end;
@@ -59,6 +59,6 @@ AVX2_INLINE void gemm(const bool half, const at_gemm *a) {
   }
 }
 
-AVX2 void at_gemm_float32_avx2(const at_gemm *a) { gemm(false, a); }
-AVX2 void at_gemm_float16_avx2(const at_gemm *a) { gemm(true, a); }
+KERNEL void KERNEL_NAME(gemm_float32)(const at_gemm *a) { gemm(false, a); }
+KERNEL void KERNEL_NAME(gemm_float16)(const at_gemm *a) { gemm(true, a); }
 #endif

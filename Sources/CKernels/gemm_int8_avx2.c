@@ -2,7 +2,7 @@
 // multiplied by vpmaddwd. A quad's even and odd bytes are separate multiplications: weights are split as they are loaded,
 // rows once for a group of panels.
 #if defined(__x86_64__)
-#include "avx2.h"
+#include "lanes.h"
 #include <string.h>
 
 enum {
@@ -22,7 +22,7 @@ typedef struct {
   size_t first_row, group, tap, begin, count;
 } place;
 
-AVX2 static void split_rows(const at_gemm *a, const place *p, size_t rows, scratch *s) {
+KERNEL static void split_rows(const at_gemm *a, const place *p, size_t rows, scratch *s) {
   const __m256i low = _mm256_set1_epi16(0xff);
   for (size_t r = 0; r < rows; r++) {
     const uint8_t *x = (const uint8_t *)a->rows[p->tap * a->row_count + p->first_row + r] + p->begin;
@@ -43,14 +43,14 @@ AVX2 static void split_rows(const at_gemm *a, const place *p, size_t rows, scrat
   }
 }
 
-AVX2_INLINE __m256i broadcast_quad(const uint8_t *quad) {
+KERNEL_INLINE __m256i broadcast_quad(const uint8_t *quad) {
   int32_t v;
   memcpy(&v, quad, 4);
   return _mm256_set1_epi32(v);
 }
 
 // dot[panel][row] += rows times weights of one chunk.
-AVX2_INLINE void multiply(const int rows, const int panels, const scratch *s, const int8_t *weights, size_t stride,
+KERNEL_INLINE void multiply(const int rows, const int panels, const scratch *s, const int8_t *weights, size_t stride,
                           size_t count, __m256i dot[PANELS][ROWS]) {
   for (size_t i = 0; i < count; i += AT_QUAD) {
     __m256i even[PANELS], odd[PANELS];
@@ -70,22 +70,22 @@ AVX2_INLINE void multiply(const int rows, const int panels, const scratch *s, co
 }
 
 // The tap's integer sum is complete: its float term joins the total, and the last tap's total goes out.
-AVX2_INLINE void finish_tap(const int rows, const at_gemm *a, const place *p, size_t slot, scratch *s,
+KERNEL_INLINE void finish_tap(const int rows, const at_gemm *a, const place *p, size_t slot, scratch *s,
                             const __m256i *dot) {
   const bool last = p->tap + 1 == a->taps;
   const size_t panel = p->group + slot;
-  const __m256 scale = last ? _mm256_loadu_ps(a->scale + panel * AT_PANEL) : zero8();
+  const f8 scale = last ? load8(a->scale + panel * AT_PANEL) : all(0);
   const float *row_scale = a->row_scale + p->tap * a->row_count + p->first_row;
   UNROLLED for (int r = 0; r < rows; r++) {
     float *total = s->total[slot][r];
-    __m256 sum = mul(_mm256_cvtepi32_ps(dot[r]), all(row_scale[r]));
-    if (p->tap > 0) sum = add(_mm256_load_ps(total), sum);
+    f8 sum = mul(_mm256_cvtepi32_ps(dot[r]), all(row_scale[r]));
+    if (p->tap > 0) sum = add(load8(total), sum);
     if (last) store_panel(a, p->first_row + (size_t)r, panel, mul(sum, scale));
-    else _mm256_store_ps(total, sum);
+    else store8(total, sum);
   }
 }
 
-AVX2_INLINE void tile(const int rows, const int panels, const at_gemm *a, const place *p, size_t slot, scratch *s) {
+KERNEL_INLINE void tile(const int rows, const int panels, const at_gemm *a, const place *p, size_t slot, scratch *s) {
   __m256i dot[PANELS][ROWS];
   const size_t panel = p->group + slot;
   if (p->begin == 0) {
@@ -114,7 +114,7 @@ AVX2_INLINE void tile(const int rows, const int panels, const at_gemm *a, const 
 }
 
 #define TILES(rows)                                                                                                  \
-  AVX2 static void tiles_of_##rows(const at_gemm *a, const place *p, size_t panels, scratch *s) {                    \
+  KERNEL static void tiles_of_##rows(const at_gemm *a, const place *p, size_t panels, scratch *s) {                    \
     size_t slot = 0;                                                                                                 \
     for (; slot + PANELS <= panels; slot += PANELS) tile(rows, PANELS, a, p, slot, s);                               \
     for (; slot < panels; slot++) tile(rows, 1, a, p, slot, s);                                                      \
@@ -124,7 +124,7 @@ TILES(1) TILES(2) TILES(3) TILES(4)
 static void (*const tiles[ROWS])(const at_gemm *, const place *, size_t, scratch *) = {
     tiles_of_1, tiles_of_2, tiles_of_3, tiles_of_4};
 
-void at_gemm_int8_avx2(const at_gemm *a) {
+void KERNEL_NAME(gemm_int8)(const at_gemm *a) {
   scratch s;
   const size_t panel_end = last_panel(a);
   for (size_t group = a->panel_begin; group < panel_end; group += GROUP) {

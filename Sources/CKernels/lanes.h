@@ -1,0 +1,75 @@
+// What the vector kernels are written in: eight lanes of float, whatever registers hold them, and the elementary
+// functions of Sources/Kernels/ReferenceMath.swift, operation by operation.
+#pragma once
+#include "CKernels.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+#define UNROLLED _Pragma("clang loop unroll(full)")
+
+#if defined(__x86_64__)
+#include "lanes_avx2.h"
+#define HAVE_LANES 1
+#elif defined(__aarch64__)
+#include "lanes_neon.h"
+#define HAVE_LANES 1
+#endif
+
+#if HAVE_LANES
+
+static const float rounding_magic = 12582912.0f; // 1.5 * 2^23
+
+// ReferenceMath.exp
+KERNEL_INLINE f8 exp8(f8 value) {
+  const f8 x = lesser(all(88), greater(all(-87), value));
+  const f8 shifted = add(mul(x, all(1.44269504f)), all(rounding_magic));
+  const f8 n = sub(shifted, all(rounding_magic));
+  f8 f = sub(x, mul(n, all(0.693359375f)));
+  f = sub(f, mul(n, all(-2.1219444e-4f)));
+  f8 p = all(1.98756915e-4f);
+  p = add(mul(p, f), all(1.39819995e-3f));
+  p = add(mul(p, f), all(8.3334519e-3f));
+  p = add(mul(p, f), all(4.1665796e-2f));
+  p = add(mul(p, f), all(1.66666655e-1f));
+  p = add(mul(p, f), all(5.0000001e-1f));
+  p = add(mul(p, mul(f, f)), f);
+  p = add(p, all(1));
+  return scale_by_power(p, shifted);
+}
+
+// ReferenceMath.silu
+KERNEL_INLINE f8 silu8(f8 x) { return divide(x, add(all(1), exp8(negative(x)))); }
+
+// ReferenceMath.quickGELU
+KERNEL_INLINE f8 quick_gelu8(f8 x) { return divide(x, add(all(1), exp8(mul(all(-1.702f), x)))); }
+
+// ReferenceMath.gelu
+KERNEL_INLINE f8 gelu8(f8 x) {
+  const f8 z = mul(magnitude(x), all(0.70710678f));
+  const f8 t = divide(all(1), add(all(1), mul(all(0.3275911f), z)));
+  f8 p = all(1.061405429f);
+  p = add(mul(p, t), all(-1.453152027f));
+  p = add(mul(p, t), all(1.421413741f));
+  p = add(mul(p, t), all(-0.284496736f));
+  p = add(mul(p, t), all(0.254829592f));
+  const f8 tail = mul(mul(p, t), exp8(negative(mul(z, z))));
+  const f8 erf = sub(all(1), tail);
+  const f8 half = mul(all(0.5f), x);
+  return add(half, mul(magnitude(half), erf));
+}
+
+// The end of a matrix product: what is added to the eight outputs of a panel, and where they go.
+KERNEL_INLINE void store_panel(const at_gemm *a, size_t row, size_t panel, f8 y) {
+  const size_t first = panel * AT_PANEL;
+  const size_t count = a->outputs - first;
+  if (a->bias) y = add(y, load8(a->bias + first));
+  if (a->residual) y = add(y, load_some(a->residual + row * a->residual_stride + first, count));
+  store_some(a->out + row * a->out_stride + first, count, y);
+}
+
+// The panels to compute end here: those that are asked for and hold outputs.
+static inline size_t last_panel(const at_gemm *a) {
+  const size_t used = (a->outputs + AT_PANEL - 1) / AT_PANEL;
+  return a->panel_end < used ? a->panel_end : used;
+}
+#endif

@@ -1,0 +1,92 @@
+// Eight lanes as one AVX2 register. Every function carries its instruction set itself, so that the rest of the target
+// stays at the baseline; nothing here may be called without AT_CPU_AVX2.
+#pragma once
+#include <immintrin.h>
+
+#define KERNEL __attribute__((target("avx2,f16c")))
+#define KERNEL_INLINE static inline __attribute__((target("avx2,f16c"), always_inline))
+#define KERNEL_NAME(name) at_##name##_avx2
+
+typedef __m256 f8;
+
+KERNEL_INLINE f8 all(float x) { return _mm256_set1_ps(x); }
+KERNEL_INLINE f8 load8(const float *x) { return _mm256_loadu_ps(x); }
+KERNEL_INLINE void store8(float *x, f8 v) { _mm256_storeu_ps(x, v); }
+KERNEL_INLINE f8 add(f8 a, f8 b) { return _mm256_add_ps(a, b); }
+KERNEL_INLINE f8 sub(f8 a, f8 b) { return _mm256_sub_ps(a, b); }
+KERNEL_INLINE f8 mul(f8 a, f8 b) { return _mm256_mul_ps(a, b); }
+KERNEL_INLINE f8 divide(f8 a, f8 b) { return _mm256_div_ps(a, b); }
+KERNEL_INLINE f8 lesser(f8 a, f8 b) { return _mm256_min_ps(a, b); }
+KERNEL_INLINE f8 greater(f8 a, f8 b) { return _mm256_max_ps(a, b); }
+KERNEL_INLINE f8 square_root(f8 x) { return _mm256_sqrt_ps(x); }
+KERNEL_INLINE f8 negative(f8 x) { return _mm256_xor_ps(x, all(-0.0f)); }
+KERNEL_INLINE f8 magnitude(f8 x) { return _mm256_andnot_ps(all(-0.0f), x); }
+KERNEL_INLINE f8 positive_part(f8 x) { return _mm256_andnot_ps(_mm256_cmp_ps(all(0), x, _CMP_GE_OQ), x); }
+
+// x with 2^(low bits of `shifted`) multiplied in: the end of exp.
+KERNEL_INLINE f8 scale_by_power(f8 x, f8 shifted) {
+  const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), exponent));
+}
+
+KERNEL_INLINE __m256i lanes_below(size_t count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count > 8 ? 8 : (int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+// Zero in the lanes from `count` on.
+KERNEL_INLINE f8 keep_lanes(f8 x, size_t count) { return _mm256_and_ps(x, _mm256_castsi256_ps(lanes_below(count))); }
+
+// Up to 8 floats, zero in the lanes beyond `count`; touches no memory beyond them.
+KERNEL_INLINE f8 load_some(const float *x, size_t count) {
+  return count >= 8 ? load8(x) : _mm256_maskload_ps(x, lanes_below(count));
+}
+KERNEL_INLINE void store_some(float *x, size_t count, f8 v) {
+  if (count >= 8) store8(x, v);
+  else _mm256_maskstore_ps(x, lanes_below(count), v);
+}
+
+// ReferenceMath.sum(lanes:)
+KERNEL_INLINE float sum_lanes(f8 v) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+KERNEL_INLINE float greatest_lane(f8 v) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+KERNEL_INLINE f8 load_halves(const uint16_t *x) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x)); }
+
+// Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
+KERNEL_INLINE __m256i codes8(f8 rounded, int32_t zero) {
+  const __m256i magic = _mm256_castps_si256(all(12582912.0f));
+  const __m256i q = _mm256_add_epi32(_mm256_sub_epi32(_mm256_castps_si256(rounded), magic), _mm256_set1_epi32(zero));
+  return _mm256_min_epi32(_mm256_max_epi32(q, _mm256_setzero_si256()), _mm256_set1_epi32(255));
+}
+KERNEL_INLINE void store_codes(uint8_t *q, const f8 rounded[4], int32_t zero) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); // undoes the packs' interleaving of halves
+  const __m256i low = _mm256_packs_epi32(codes8(rounded[0], zero), codes8(rounded[1], zero));
+  const __m256i high = _mm256_packs_epi32(codes8(rounded[2], zero), codes8(rounded[3], zero));
+  _mm256_storeu_si256((__m256i *)q, _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order));
+}
+
+KERNEL_INLINE void transpose(f8 v[8]) {
+  f8 pairs[8], quads[8];
+  UNROLLED for (int i = 0; i < 4; i++) {
+    pairs[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+    pairs[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+  }
+  UNROLLED for (int i = 0; i < 2; i++) {
+    quads[4 * i] = _mm256_shuffle_ps(pairs[4 * i], pairs[4 * i + 2], 0x44);
+    quads[4 * i + 1] = _mm256_shuffle_ps(pairs[4 * i], pairs[4 * i + 2], 0xee);
+    quads[4 * i + 2] = _mm256_shuffle_ps(pairs[4 * i + 1], pairs[4 * i + 3], 0x44);
+    quads[4 * i + 3] = _mm256_shuffle_ps(pairs[4 * i + 1], pairs[4 * i + 3], 0xee);
+  }
+  UNROLLED for (int i = 0; i < 4; i++) {
+    v[i] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
+    v[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
+  }
+}

@@ -1,0 +1,106 @@
+// Eight lanes as two NEON registers, which every aarch64 processor has.
+#pragma once
+#include <arm_neon.h>
+
+#define KERNEL
+#define KERNEL_INLINE static inline __attribute__((always_inline))
+#define KERNEL_NAME(name) at_##name##_neon
+
+typedef struct {
+  float32x4_t low, high;
+} f8;
+
+KERNEL_INLINE f8 all(float x) { return (f8){vdupq_n_f32(x), vdupq_n_f32(x)}; }
+KERNEL_INLINE f8 load8(const float *x) { return (f8){vld1q_f32(x), vld1q_f32(x + 4)}; }
+KERNEL_INLINE void store8(float *x, f8 v) {
+  vst1q_f32(x, v.low);
+  vst1q_f32(x + 4, v.high);
+}
+KERNEL_INLINE f8 add(f8 a, f8 b) { return (f8){vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
+KERNEL_INLINE f8 sub(f8 a, f8 b) { return (f8){vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)}; }
+KERNEL_INLINE f8 mul(f8 a, f8 b) { return (f8){vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
+KERNEL_INLINE f8 divide(f8 a, f8 b) { return (f8){vdivq_f32(a.low, b.low), vdivq_f32(a.high, b.high)}; }
+KERNEL_INLINE f8 lesser(f8 a, f8 b) { return (f8){vminq_f32(a.low, b.low), vminq_f32(a.high, b.high)}; }
+KERNEL_INLINE f8 greater(f8 a, f8 b) { return (f8){vmaxq_f32(a.low, b.low), vmaxq_f32(a.high, b.high)}; }
+KERNEL_INLINE f8 square_root(f8 x) { return (f8){vsqrtq_f32(x.low), vsqrtq_f32(x.high)}; }
+KERNEL_INLINE f8 negative(f8 x) { return (f8){vnegq_f32(x.low), vnegq_f32(x.high)}; }
+KERNEL_INLINE f8 magnitude(f8 x) { return (f8){vabsq_f32(x.low), vabsq_f32(x.high)}; }
+KERNEL_INLINE f8 positive_part(f8 x) { return greater(x, all(0)); }
+
+// x with 2^(low bits of `shifted`) multiplied in: the end of exp.
+KERNEL_INLINE float32x4_t scale_by_power4(float32x4_t x, float32x4_t shifted) {
+  const int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(shifted), 23);
+  return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), exponent));
+}
+KERNEL_INLINE f8 scale_by_power(f8 x, f8 shifted) {
+  return (f8){scale_by_power4(x.low, shifted.low), scale_by_power4(x.high, shifted.high)};
+}
+
+// Up to 8 floats, zero in the lanes beyond `count`; touches no memory beyond them.
+KERNEL_INLINE f8 load_some(const float *x, size_t count) {
+  if (count >= 8) return load8(x);
+  float lanes[8] = {0};
+  for (size_t i = 0; i < count; i++) lanes[i] = x[i];
+  return load8(lanes);
+}
+KERNEL_INLINE void store_some(float *x, size_t count, f8 v) {
+  if (count >= 8) {
+    store8(x, v);
+    return;
+  }
+  float lanes[8];
+  store8(lanes, v);
+  for (size_t i = 0; i < count; i++) x[i] = lanes[i];
+}
+
+// Zero in the lanes from `count` on.
+KERNEL_INLINE f8 keep_lanes(f8 x, size_t count) {
+  float lanes[8];
+  store8(lanes, x);
+  return load_some(lanes, count);
+}
+
+// ReferenceMath.sum(lanes:)
+KERNEL_INLINE float sum_lanes(f8 v) {
+  const float32x4_t four = vaddq_f32(v.low, v.high);
+  const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+  return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
+KERNEL_INLINE float greatest_lane(f8 v) { return vmaxvq_f32(vmaxq_f32(v.low, v.high)); }
+
+KERNEL_INLINE f8 load_halves(const uint16_t *x) {
+  const float16x8_t h = vreinterpretq_f16_u16(vld1q_u16(x));
+  return (f8){vcvt_f32_f16(vget_low_f16(h)), vcvt_high_f32_f16(h)};
+}
+
+// Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
+KERNEL_INLINE int16x8_t codes8(f8 rounded, int32_t zero) {
+  const int32x4_t offset = vsubq_s32(vdupq_n_s32(zero), vreinterpretq_s32_f32(vdupq_n_f32(12582912.0f)));
+  const int32x4_t low = vaddq_s32(vreinterpretq_s32_f32(rounded.low), offset);
+  const int32x4_t high = vaddq_s32(vreinterpretq_s32_f32(rounded.high), offset);
+  return vqmovn_high_s32(vqmovn_s32(low), high);
+}
+KERNEL_INLINE void store_codes(uint8_t *q, const f8 rounded[4], int32_t zero) {
+  UNROLLED for (int i = 0; i < 4; i++) vst1_u8(q + 8 * i, vqmovun_s16(codes8(rounded[i], zero)));
+}
+
+KERNEL_INLINE void transpose4(float32x4_t *a, float32x4_t *b, float32x4_t *c, float32x4_t *d) {
+  const float32x4x2_t ab = vtrnq_f32(*a, *b), cd = vtrnq_f32(*c, *d);
+  *a = vcombine_f32(vget_low_f32(ab.val[0]), vget_low_f32(cd.val[0]));
+  *b = vcombine_f32(vget_low_f32(ab.val[1]), vget_low_f32(cd.val[1]));
+  *c = vcombine_f32(vget_high_f32(ab.val[0]), vget_high_f32(cd.val[0]));
+  *d = vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1]));
+}
+
+KERNEL_INLINE void transpose(f8 v[8]) {
+  transpose4(&v[0].low, &v[1].low, &v[2].low, &v[3].low);
+  transpose4(&v[0].high, &v[1].high, &v[2].high, &v[3].high);
+  transpose4(&v[4].low, &v[5].low, &v[6].low, &v[7].low);
+  transpose4(&v[4].high, &v[5].high, &v[6].high, &v[7].high);
+  UNROLLED for (int i = 0; i < 4; i++) {
+    const float32x4_t corner = v[i].high;
+    v[i].high = v[i + 4].low;
+    v[i + 4].low = corner;
+  }
+}

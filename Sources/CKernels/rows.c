@@ -1,0 +1,178 @@
+// Quantisation, norms, activations: one pass over rows of floats.
+#include "lanes.h"
+#if HAVE_LANES
+#include <string.h>
+
+// Oracle.roundToInteger
+static inline int32_t round_to_integer(float x) {
+  const float shifted = x + rounding_magic;
+  int32_t bits, magic;
+  memcpy(&bits, &shifted, sizeof bits);
+  memcpy(&magic, &rounding_magic, sizeof magic);
+  return (int32_t)((uint32_t)bits - (uint32_t)magic);
+}
+
+// The smallest and the largest element, or zero where that is beyond.
+KERNEL_INLINE void range_of_row(const float *x, size_t columns, float *low, float *high) {
+  f8 lows[4] = {all(0), all(0), all(0), all(0)}, highs[4] = {all(0), all(0), all(0), all(0)};
+  size_t c = 0;
+  for (; c + 32 <= columns; c += 32) {
+    UNROLLED for (size_t j = 0; j < 4; j++) {
+      const f8 v = load8(x + c + 8 * j);
+      lows[j] = lesser(v, lows[j]);
+      highs[j] = greater(v, highs[j]);
+    }
+  }
+  for (; c < columns; c += 8) {
+    const f8 v = load_some(x + c, columns - c);
+    lows[0] = lesser(v, lows[0]);
+    highs[0] = greater(v, highs[0]);
+  }
+  *low = -greatest_lane(negative(lesser(lesser(lows[0], lows[1]), lesser(lows[2], lows[3]))));
+  *high = greatest_lane(greater(greater(highs[0], highs[1]), greater(highs[2], highs[3])));
+}
+
+KERNEL_INLINE void quantize_32(const float *x, f8 inverse, int32_t zero, uint8_t *q) {
+  f8 rounded[4];
+  UNROLLED for (int j = 0; j < 4; j++) rounded[j] = add(mul(load8(x + 8 * j), inverse), all(rounding_magic));
+  store_codes(q, rounded, zero);
+}
+
+KERNEL_INLINE void quantize_row(const float *x, size_t columns, float inverse, int32_t zero, uint8_t *q) {
+  size_t c = 0;
+  for (; c + 32 <= columns; c += 32) quantize_32(x + c, all(inverse), zero, q + c);
+  if (c < columns) {
+    float rest[32] = {0};
+    uint8_t codes[32];
+    memcpy(rest, x + c, (columns - c) * sizeof *x);
+    quantize_32(rest, all(inverse), zero, codes);
+    memcpy(q + c, codes, columns - c);
+  }
+}
+
+KERNEL void KERNEL_NAME(quantize_rows)(const at_quantize *a) {
+  for (size_t r = 0; r < a->rows; r++) {
+    const float *x = a->x + r * a->x_stride;
+    uint8_t *q = a->q + r * a->q_stride;
+    float low, high;
+    range_of_row(x, a->columns, &low, &high);
+    const float range = high - low;
+    const bool usable = range > 1e-30f;
+    const float inverse = usable ? 255 / range : 0;
+    a->scale[r] = usable ? range / 255 : 0;
+    a->zero[r] = round_to_integer(-low * inverse);
+    quantize_row(x, a->columns, inverse, a->zero[r], q);
+    for (size_t c = a->columns; c < a->padded; c++) q[c] = 0;
+  }
+}
+
+KERNEL void KERNEL_NAME(layer_norm)(const at_layer_norm *a) {
+  for (size_t r = 0; r < a->rows; r++) {
+    const float *x = a->x + r * a->columns;
+    float *out = a->out + r * a->columns;
+    f8 sum = all(0), squares = all(0);
+    for (size_t c = 0; c < a->columns; c += 8) sum = add(sum, load_some(x + c, a->columns - c));
+    const f8 mean = all(sum_lanes(sum) / (float)a->columns);
+    for (size_t c = 0; c < a->columns; c += 8) {
+      const f8 d = sub(load_some(x + c, a->columns - c), mean);
+      // Lanes past the end would add the mean's square.
+      squares = add(squares, c + 8 <= a->columns ? mul(d, d) : keep_lanes(mul(d, d), a->columns - c));
+    }
+    const float variance = sum_lanes(squares) / (float)a->columns;
+    const f8 inverse = divide(all(1), square_root(all(variance + a->epsilon)));
+    for (size_t c = 0; c < a->columns; c += 8) {
+      const size_t count = a->columns - c;
+      const f8 y = mul(sub(load_some(x + c, count), mean), inverse);
+      store_some(out + c, count, add(mul(y, load_some(a->gamma + c, count)), load_some(a->beta + c, count)));
+    }
+  }
+}
+
+KERNEL_INLINE void channel_sums(const int vectors, const at_channel_sums *a, size_t c, size_t count) {
+  f8 sum[4], square[4];
+  UNROLLED for (int j = 0; j < vectors; j++) sum[j] = square[j] = all(0);
+  for (size_t r = 0; r < a->rows; r++) {
+    const float *x = a->x + r * a->channels + c;
+    UNROLLED for (int j = 0; j < vectors; j++) {
+      const f8 v = load_some(x + 8 * j, count - 8 * (size_t)j);
+      sum[j] = add(sum[j], v);
+      square[j] = add(square[j], mul(v, v));
+    }
+  }
+  UNROLLED for (int j = 0; j < vectors; j++) {
+    store_some(a->sum + c + 8 * j, count - 8 * (size_t)j, sum[j]);
+    store_some(a->square + c + 8 * j, count - 8 * (size_t)j, square[j]);
+  }
+}
+
+KERNEL void KERNEL_NAME(channel_sums)(const at_channel_sums *a) {
+  size_t c = 0;
+  for (; c + 32 <= a->channels; c += 32) channel_sums(4, a, c, 32);
+  for (; c < a->channels; c += 8) channel_sums(1, a, c, a->channels - c < 8 ? a->channels - c : 8);
+}
+
+KERNEL_INLINE f8 activate(const at_activation activation, f8 x) {
+  switch (activation) {
+    case AT_SILU: return silu8(x);
+    case AT_GELU: return gelu8(x);
+    case AT_QUICK_GELU: return quick_gelu8(x);
+    case AT_RELU: return positive_part(x);
+    default: return x;
+  }
+}
+
+KERNEL_INLINE void affine(const at_activation activation, const at_affine *a) {
+  for (size_t r = 0; r < a->rows; r++) {
+    const float *x = a->x + r * a->channels;
+    float *out = a->out + r * a->channels;
+    for (size_t c = 0; c < a->channels; c += 8) {
+      const size_t count = a->channels - c;
+      const f8 y = add(mul(load_some(x + c, count), load_some(a->factor + c, count)), load_some(a->offset + c, count));
+      store_some(out + c, count, activate(activation, y));
+    }
+  }
+}
+
+KERNEL void KERNEL_NAME(affine)(const at_affine *a) {
+  switch (a->activation) {
+    case AT_SILU: affine(AT_SILU, a); break;
+    case AT_GELU: affine(AT_GELU, a); break;
+    case AT_QUICK_GELU: affine(AT_QUICK_GELU, a); break;
+    case AT_RELU: affine(AT_RELU, a); break;
+    default: affine(AT_IDENTITY, a); break;
+  }
+}
+
+KERNEL_INLINE void map(const at_activation activation, const at_map *a) {
+  for (size_t i = 0; i < a->count; i += 8)
+    store_some(a->out + i, a->count - i, activate(activation, load_some(a->x + i, a->count - i)));
+}
+
+KERNEL void KERNEL_NAME(map)(const at_map *a) {
+  switch (a->activation) {
+    case AT_SILU: map(AT_SILU, a); break;
+    case AT_GELU: map(AT_GELU, a); break;
+    case AT_QUICK_GELU: map(AT_QUICK_GELU, a); break;
+    case AT_RELU: map(AT_RELU, a); break;
+    default: map(AT_IDENTITY, a); break;
+  }
+}
+
+KERNEL void KERNEL_NAME(add)(const at_add *a) {
+  const f8 alpha = all(a->alpha);
+  for (size_t i = 0; i < a->count; i += 8) {
+    const size_t count = a->count - i;
+    store_some(a->out + i, count, add(mul(load_some(a->a + i, count), alpha), load_some(a->b + i, count)));
+  }
+}
+
+KERNEL void KERNEL_NAME(gated_gelu)(const at_gated_gelu *a) {
+  for (size_t r = 0; r < a->rows; r++) {
+    const float *x = a->x + r * 2 * a->columns, *gate = x + a->columns;
+    for (size_t c = 0; c < a->columns; c += 8) {
+      const size_t count = a->columns - c;
+      store_some(a->out + r * a->columns + c, count, mul(load_some(x + c, count), gelu8(load_some(gate + c, count))));
+    }
+  }
+}
+#endif

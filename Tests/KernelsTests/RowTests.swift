@@ -1,0 +1,178 @@
+import CKernels
+import Kernels
+import Testing
+
+/// Values of every kind that a network can hand on: ordinary, tiny, huge, exact zeros, and runs of one value.
+private func awkward(_ random: inout Generator, _ count: Int, limit: Float = 1e18) -> [Float] {
+  let style = random.integer(0...6)
+  return (0..<count).map { _ in
+    switch style {
+    case 0, 1: random.float(-4...4)
+    case 2: random.float() * 1e-20
+    case 3: random.float() * limit
+    case 4: 0
+    case 5: 3.25
+    default: random.pick([0, -0.0, 1, -1, 1e-38, -.leastNonzeroMagnitude, 87.5, -88.5, limit, -limit, 1e-6])
+    }
+  }
+}
+
+private let widths = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 63, 64, 65, 100, 320, 321, 767]
+private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU]
+
+@Suite struct RowTests {
+  @Test("Quantised rows are the same codes on every processor", arguments: variants)
+  func quantizeRows(_ table: KernelTable) {
+    var random = Generator(11)
+    for columns in widths {
+      for rows in [1, 5] {
+        for padded in [columns, (columns + 3) / 4 * 4] {
+          let stride = columns + random.integer(0...3)
+          let x = Guarded((0..<rows).flatMap { _ in awkward(&random, stride, limit: 1e30) })
+          func run(_ table: KernelTable) -> (codes: [UInt8], scale: [Float], zero: [Int32]) {
+            let q = Guarded([UInt8](repeating: 77, count: rows * padded))
+            let scale = Guarded([Float](repeating: -1, count: rows))
+            let zero = Guarded([Int32](repeating: -1, count: rows))
+            call(
+              table.quantizeRows,
+              at_quantize(
+                x: x.base + stride - columns, x_stride: stride, q: q.base, q_stride: padded, scale: scale.base,
+                zero: zero.base, rows: rows, columns: columns, padded: padded))
+            return (q.elements, scale.elements, zero.elements)
+          }
+          let (found, expected) = (run(table), run(Oracle.kernels))
+          #expect(found.codes == expected.codes, "\(table.name): \(rows) x \(columns)")
+          #expect(found.zero == expected.zero, "\(table.name): \(rows) x \(columns)")
+          expectSameBits(found.scale, expected.scale, "\(table.name): scales of \(rows) x \(columns)")
+        }
+      }
+    }
+  }
+
+  @Test("Layer norm gives the same bits on every processor, also in place", arguments: variants)
+  func layerNorm(_ table: KernelTable) {
+    var random = Generator(12)
+    for columns in widths {
+      for inPlace in [false, true] {
+        let x = (0..<3).flatMap { _ in awkward(&random, columns) }
+        let gamma = Guarded(random.floats(columns))
+        let beta = Guarded(random.floats(columns))
+        func run(_ table: KernelTable) -> [Float] {
+          let input = Guarded(x)
+          let out = inPlace ? input : Guarded(x.map { _ in -9 })
+          withExtendedLifetime(input) {
+            call(
+              table.layerNorm,
+              at_layer_norm(
+                x: input.base, out: out.base, rows: 3, columns: columns, gamma: gamma.base, beta: beta.base,
+                epsilon: 1e-5))
+          }
+          return out.elements
+        }
+        expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(columns) columns, in place \(inPlace)")
+      }
+    }
+  }
+
+  @Test("Sums over rows give the same bits on every processor", arguments: variants)
+  func channelSums(_ table: KernelTable) {
+    var random = Generator(13)
+    for channels in widths {
+      for rows in [1, 2, 37] {
+        let x = Guarded((0..<rows).flatMap { _ in awkward(&random, channels) })
+        func run(_ table: KernelTable) -> [Float] {
+          let sum = Guarded([Float](repeating: -1, count: channels))
+          let square = Guarded([Float](repeating: -1, count: channels))
+          call(
+            table.channelSums,
+            at_channel_sums(x: x.base, rows: rows, channels: channels, sum: sum.base, square: square.base))
+          return sum.elements + square.elements
+        }
+        expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(rows) x \(channels)")
+      }
+    }
+  }
+
+  @Test("Scale, shift and activation give the same bits on every processor, also in place", arguments: variants)
+  func affine(_ table: KernelTable) {
+    var random = Generator(14)
+    for channels in widths {
+      for activation in activations {
+        let x = (0..<3).flatMap { _ in awkward(&random, channels) }
+        let factor = Guarded(random.floats(channels, -2...2))
+        let offset = Guarded(random.floats(channels, -2...2))
+        let inPlace = random.integer(0...1) == 0
+        func run(_ table: KernelTable) -> [Float] {
+          let input = Guarded(x)
+          let out = inPlace ? input : Guarded(x.map { _ in -9 })
+          withExtendedLifetime(input) {
+            call(
+              table.affine,
+              at_affine(
+                x: input.base, out: out.base, rows: 3, channels: channels, factor: factor.base, offset: offset.base,
+                activation: activation))
+          }
+          return out.elements
+        }
+        expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(channels), activation \(activation)")
+      }
+    }
+  }
+
+  @Test("Activations give the same bits over their whole domain", arguments: variants)
+  func map(_ table: KernelTable) {
+    var random = Generator(15)
+    let sweep = stride(from: Float(-120), through: 120, by: 0.0137).map { $0 }
+    let bits = (0..<20_000).map { _ in Float(bitPattern: UInt32.random(in: 0...UInt32.max, using: &random)) }
+    let inputs = [sweep, bits.filter(\.isFinite), widths.flatMap { awkward(&random, $0) }]
+    for activation in activations {
+      for x in inputs + widths.map({ random.floats($0, -10...10) }) {
+        for inPlace in [false, true] {
+          func run(_ table: KernelTable) -> [Float] {
+            let input = Guarded(x)
+            let out = inPlace ? input : Guarded(x.map { _ in -9 })
+            withExtendedLifetime(input) {
+              call(table.map, at_map(x: input.base, out: out.base, count: x.count, activation: activation))
+            }
+            return out.elements
+          }
+          expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(x.count), activation \(activation)")
+        }
+      }
+    }
+  }
+
+  @Test("Sums of two tensors give the same bits on every processor, also in place", arguments: variants)
+  func add(_ table: KernelTable) {
+    var random = Generator(16)
+    for count in widths {
+      for alias in 0..<3 {
+        let values = (awkward(&random, count), awkward(&random, count))
+        let alpha: Float = random.pick([1, -1, 0.5, 0.123])
+        func run(_ table: KernelTable) -> [Float] {
+          let (a, b) = (Guarded(values.0), Guarded(values.1))
+          let out = [Guarded(values.0.map { _ in -9 }), a, b][alias]
+          withExtendedLifetime((a, b)) {
+            call(table.add, at_add(a: a.base, b: b.base, out: out.base, count: count, alpha: alpha))
+          }
+          return out.elements
+        }
+        expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(count), alias \(alias)")
+      }
+    }
+  }
+
+  @Test("Gated GELU gives the same bits on every processor", arguments: variants)
+  func gatedGELU(_ table: KernelTable) {
+    var random = Generator(17)
+    for columns in widths {
+      let x = Guarded((0..<3).flatMap { _ in awkward(&random, 2 * columns) })
+      func run(_ table: KernelTable) -> [Float] {
+        let out = Guarded([Float](repeating: -9, count: 3 * columns))
+        call(table.gatedGELU, at_gated_gelu(x: x.base, out: out.base, rows: 3, columns: columns))
+        return out.elements
+      }
+      expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(columns)")
+    }
+  }
+}
