@@ -189,7 +189,7 @@ struct LatentDiffusionShapes {
     let positions = try shape(names.positions, rank: 2, purpose: "the text encoder")
     let hidden = try shape("\(names.layers)0\(names.hidden)", rank: 2, purpose: "the text encoder")
     return object([
-      "_class_name": .string("CLIPTextModel"), "bos_token_id": .integer(0), "eos_token_id": .integer(2),
+      "_class_name": .string("CLIPTextModel"), "bos_token_id": .integer(49_406), "eos_token_id": .integer(49_407),
       "hidden_act": .string(isOpenCLIP ? "gelu" : "quick_gelu"), "hidden_size": .integer(tokens[1]),
       "intermediate_size": .integer(hidden[0]), "layer_norm_eps": .number(1e-5),
       "max_position_embeddings": .integer(positions[0]), "model_type": .string("clip_text_model"),

@@ -106,7 +106,8 @@ package struct SourceTensor: Sendable {
     }
   }
 
-  /// Gives the pages behind this tensor back to the system, so that resident memory stays small.
+  /// Gives the pages behind this tensor back to the system, so that resident memory stays small. May be called between
+  /// reads, too: what is read later comes from the file again.
   package func releasePages() { file.discard(offset..<(offset + span)) }
 
   /// The same elements under another name.
