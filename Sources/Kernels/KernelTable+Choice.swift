@@ -25,7 +25,7 @@ extension KernelTable {
   package static var available: [KernelTable] { available(for: at_cpu_features()) }
 
   private static func available(for features: UInt32) -> [KernelTable] {
-    var tables = [Oracle.kernels]
+    var tables = [Oracle.kernels, Portable.kernels]
     #if arch(x86_64)
       if features & UInt32(AT_CPU_AVX2) != 0 { tables.append(avx2) }
     #elseif arch(arm64)

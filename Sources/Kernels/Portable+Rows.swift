@@ -1,0 +1,111 @@
+import CKernels
+
+extension Portable {
+  static func quantizeRows(_ a: at_quantize) {
+    for r in 0..<a.rows {
+      let x = a.x + r * a.x_stride
+      let q = a.q + r * a.q_stride
+      var low = Lanes.zero
+      var high = Lanes.zero
+      for c in stride(from: 0, to: a.columns, by: 8) {
+        let v = load(x + c, count: a.columns - c)
+        low = lesser(low, v)
+        high = greater(high, v)
+      }
+      let lowest = -greatest(negative(low))
+      let range = greatest(high) - lowest
+      let usable = range > 1e-30
+      let inverse: Float = usable ? 255 / range : 0
+      a.scale[r] = usable ? range / 255 : 0
+      a.zero[r] = Oracle.roundToInteger(-lowest * inverse)
+      quantize(x, a.columns, inverse: inverse, zero: a.zero[r], into: q)
+      for c in a.columns..<max(a.columns, a.padded) { q[c] = 0 }
+    }
+  }
+
+  private static func quantize(
+    _ x: UnsafePointer<Float>, _ columns: Int, inverse: Float, zero: Int32, into q: UnsafeMutablePointer<UInt8>
+  ) {
+    let offset = SIMD8(repeating: zero &- Int32(bitPattern: ReferenceMath.roundingMagic.bitPattern))
+    for c in stride(from: 0, to: columns, by: 8) {
+      let count = min(8, columns - c)
+      var code = bits(load(x + c, count: count) * inverse + ReferenceMath.roundingMagic) &+ offset
+      code.replace(with: 0, where: code .< 0)
+      code.replace(with: 255, where: code .> 255)
+      for i in 0..<count { q[c + i] = UInt8(truncatingIfNeeded: code[i]) }
+    }
+  }
+
+  static func layerNorm(_ a: at_layer_norm) {
+    for r in 0..<a.rows {
+      let x = a.x + r * a.columns
+      let out = a.out + r * a.columns
+      var total = Lanes.zero
+      for c in stride(from: 0, to: a.columns, by: 8) { total = total + load(x + c, count: a.columns - c) }
+      let mean = sum(total) / Float(a.columns)
+      var squares = Lanes.zero
+      for c in stride(from: 0, to: a.columns, by: 8) {
+        var d = load(x + c, count: a.columns - c) - mean
+        // Lanes past the end would add the mean's square.
+        if a.columns - c < 8 { for i in a.columns - c..<8 { d[i] = 0 } }
+        squares = squares + d * d
+      }
+      let inverse = 1 / (sum(squares) / Float(a.columns) + a.epsilon).squareRoot()
+      for c in stride(from: 0, to: a.columns, by: 8) {
+        let count = a.columns - c
+        let y = (load(x + c, count: count) - mean) * inverse
+        store(y * load(a.gamma + c, count: count) + load(a.beta + c, count: count), out + c, count: count)
+      }
+    }
+  }
+
+  static func channelSums(_ a: at_channel_sums) {
+    for c in stride(from: 0, to: a.channels, by: 8) {
+      let count = min(8, a.channels - c)
+      var total = Lanes.zero
+      var square = Lanes.zero
+      for r in 0..<a.rows {
+        let x = load(a.x + r * a.channels + c, count: count)
+        total = total + x
+        square = square + x * x
+      }
+      store(total, a.sum + c, count: count)
+      store(square, a.square + c, count: count)
+    }
+  }
+
+  static func affine(_ a: at_affine) {
+    for r in 0..<a.rows {
+      for c in stride(from: 0, to: a.channels, by: 8) {
+        let i = r * a.channels + c
+        let count = a.channels - c
+        let y = load(a.x + i, count: count) * load(a.factor + c, count: count) + load(a.offset + c, count: count)
+        store(apply(a.activation, y), a.out + i, count: count)
+      }
+    }
+  }
+
+  static func map(_ a: at_map) {
+    for i in stride(from: 0, to: a.count, by: 8) {
+      store(apply(a.activation, load(a.x + i, count: a.count - i)), a.out + i, count: a.count - i)
+    }
+  }
+
+  static func add(_ a: at_add) {
+    for i in stride(from: 0, to: a.count, by: 8) {
+      let count = a.count - i
+      store(load(a.a + i, count: count) * a.alpha + load(a.b + i, count: count), a.out + i, count: count)
+    }
+  }
+
+  static func gatedGELU(_ a: at_gated_gelu) {
+    for r in 0..<a.rows {
+      let x = a.x + r * 2 * a.columns
+      for c in stride(from: 0, to: a.columns, by: 8) {
+        let count = a.columns - c
+        let y = load(x + c, count: count) * gelu(load(x + a.columns + c, count: count))
+        store(y, a.out + r * a.columns + c, count: count)
+      }
+    }
+  }
+}

@@ -1,0 +1,131 @@
+import CKernels
+
+/// The kernels in Swift's SIMD types, for processors that have no variant of their own: compiled for the baseline.
+///
+/// Lanes hold what the oracle computes one by one, in the same order, so the bits are the same.
+package enum Portable {
+  typealias Lanes = SIMD8<Float>
+
+  package static let kernels = KernelTable(
+    name: "portable",
+    quantizeRows: { quantizeRows($0.pointee) },
+    gemmInt8: { gemmInt8($0.pointee) },
+    gemmFloat32: { gemmFloat32($0.pointee) },
+    gemmFloat16: { gemmFloat16($0.pointee) },
+    layerNorm: { layerNorm($0.pointee) },
+    channelSums: { channelSums($0.pointee) },
+    affine: { affine($0.pointee) },
+    map: { map($0.pointee) },
+    add: { add($0.pointee) },
+    gatedGELU: { gatedGELU($0.pointee) },
+    attention: { attention($0.pointee) })
+
+  // MARK: Memory. Sound where `count` elements from the pointer on belong to the array: no more are touched.
+
+  @inline(__always)
+  static func load(_ x: UnsafePointer<Float>) -> Lanes { UnsafeRawPointer(x).loadUnaligned(as: Lanes.self) }
+
+  @inline(__always)
+  static func store(_ v: Lanes, _ x: UnsafeMutablePointer<Float>) {
+    UnsafeMutableRawPointer(x).storeBytes(of: v, as: Lanes.self)
+  }
+
+  /// Up to eight elements; zero in the lanes from `count` on.
+  @inline(__always)
+  static func load(_ x: UnsafePointer<Float>, count: Int) -> Lanes {
+    if count >= 8 { return load(x) }
+    var v = Lanes.zero
+    for i in 0..<count { v[i] = x[i] }
+    return v
+  }
+
+  @inline(__always)
+  static func store(_ v: Lanes, _ x: UnsafeMutablePointer<Float>, count: Int) {
+    if count >= 8 { return store(v, x) }
+    for i in 0..<count { x[i] = v[i] }
+  }
+
+  // MARK: Elementary functions: ReferenceMath, lane by lane.
+
+  @inline(__always)
+  static func bits(_ v: Lanes) -> SIMD8<Int32> { unsafeBitCast(v, to: SIMD8<Int32>.self) }
+
+  @inline(__always)
+  static func greater(_ a: Lanes, _ b: Lanes) -> Lanes { a.replacing(with: b, where: b .> a) }
+
+  @inline(__always)
+  static func lesser(_ a: Lanes, _ b: Lanes) -> Lanes { a.replacing(with: b, where: b .< a) }
+
+  @inline(__always)
+  static func magnitude(_ v: Lanes) -> Lanes {
+    unsafeBitCast(bits(v) & SIMD8(repeating: 0x7fff_ffff), to: Lanes.self)
+  }
+
+  @inline(__always)
+  static func negative(_ v: Lanes) -> Lanes { unsafeBitCast(bits(v) ^ SIMD8(repeating: Int32.min), to: Lanes.self) }
+
+  /// The order of `ReferenceMath.sum(lanes:)`.
+  @inline(__always)
+  static func sum(_ v: Lanes) -> Float {
+    let four = v.lowHalf + v.highHalf
+    let two = four.lowHalf + four.highHalf
+    return two[0] + two[1]
+  }
+
+  @inline(__always)
+  static func greatest(_ v: Lanes) -> Float {
+    var greatest = v[0]
+    for i in 1..<8 { greatest = max(greatest, v[i]) }
+    return greatest
+  }
+
+  @inline(__always)
+  static func exp(_ value: Lanes) -> Lanes {
+    let x = lesser(greater(value, Lanes(repeating: -87)), Lanes(repeating: 88))
+    let shifted = x * 1.442_695_04 + ReferenceMath.roundingMagic
+    let n = shifted - ReferenceMath.roundingMagic
+    var f = x - n * 0.693_359_375
+    f = f - n * -2.121_944_4e-4
+    var p = Lanes(repeating: 1.987_569_15e-4)
+    p = p * f + 1.398_199_95e-3
+    p = p * f + 8.333_451_9e-3
+    p = p * f + 4.166_579_6e-2
+    p = p * f + 1.666_666_55e-1
+    p = p * f + 5.000_000_1e-1
+    p = p * (f * f) + f
+    p = p + 1
+    return unsafeBitCast(bits(p) &+ (bits(shifted) &<< 23), to: Lanes.self)
+  }
+
+  @inline(__always)
+  static func silu(_ x: Lanes) -> Lanes { x / (1 + exp(negative(x))) }
+
+  @inline(__always)
+  static func quickGELU(_ x: Lanes) -> Lanes { x / (1 + exp(-1.702 * x)) }
+
+  @inline(__always)
+  static func gelu(_ x: Lanes) -> Lanes {
+    let z = magnitude(x) * 0.707_106_78
+    let t = 1 / (1 + 0.327_591_1 * z)
+    var p = Lanes(repeating: 1.061_405_429)
+    p = p * t + -1.453_152_027
+    p = p * t + 1.421_413_741
+    p = p * t + -0.284_496_736
+    p = p * t + 0.254_829_592
+    let tail = (p * t) * exp(negative(z * z))
+    let erf = 1 - tail
+    let half = 0.5 * x
+    return half + magnitude(half) * erf
+  }
+
+  @inline(__always)
+  static func apply(_ activation: at_activation, _ x: Lanes) -> Lanes {
+    switch activation {
+    case AT_SILU: silu(x)
+    case AT_GELU: gelu(x)
+    case AT_QUICK_GELU: quickGELU(x)
+    case AT_RELU: x.replacing(with: 0, where: x .<= 0)
+    default: x
+    }
+  }
+}
