@@ -6,6 +6,7 @@
 enum {
   ROWS = 6,   // queries of a tile of registers
   BLOCK = 16, // keys, or channels of the head, of a tile of registers
+  STEP = 4,   // vectors that are exponentiated in step
   TILE = AT_ATTENTION_TILE,
 };
 
@@ -19,14 +20,24 @@ typedef struct {
   size_t count;      // keys in the tile
 } state;
 
-// What does not exist is zero, up to whole vectors.
+// Eight channels of eight keys; what does not exist is zero.
+KERNEL_INLINE void load_keys(const at_attention *a, const state *s, size_t d, size_t j, f8 v[8]) {
+  const float *k = a->k + (s->first + j) * a->k_stride + d;
+  const size_t width = a->head_width - d;
+  if (width >= 8 && j + 8 <= s->count) {
+    UNROLLED for (size_t i = 0; i < 8; i++) v[i] = load8(k + i * a->k_stride);
+  } else {
+    UNROLLED for (size_t i = 0; i < 8; i++) v[i] = j + i < s->count ? load_some(k + i * a->k_stride, width) : all(0);
+  }
+}
+
+// Channels that do not exist are zero among the values, up to whole vectors.
 KERNEL static void pack_tile(const at_attention *a, const state *s) {
   for (size_t d = 0; d < a->head_width; d += 8) {
     const size_t width = a->head_width - d;
     for (size_t j = 0; j < s->count; j += 8) {
-      const float *k = a->k + (s->first + j) * a->k_stride + d;
       f8 v[8];
-      UNROLLED for (size_t i = 0; i < 8; i++) v[i] = j + i < s->count ? load_some(k + i * a->k_stride, width) : all(0);
+      load_keys(a, s, d, j, v);
       transpose(v);
       UNROLLED for (size_t i = 0; i < 8; i++) {
         if (i < width) store8(s->keys + (d + i) * TILE + j, v[i]);
@@ -35,6 +46,16 @@ KERNEL static void pack_tile(const at_attention *a, const state *s) {
     const float *v = a->v + s->first * a->v_stride + d;
     float *packed = s->values + d / BLOCK * BLOCK * TILE + d % BLOCK;
     for (size_t j = 0; j < s->count; j++) store8(packed + j * BLOCK, load_some(v + j * a->v_stride, width));
+  }
+}
+
+// The next tile's rows are far apart, where no processor looks ahead by itself.
+static inline void prefetch_tile(const at_attention *a, size_t first) {
+  for (size_t j = first; j < first + TILE && j < a->keys; j++) {
+    for (size_t d = 0; d < a->head_width; d += 16) {
+      __builtin_prefetch(a->k + j * a->k_stride + d, 0, 2);
+      __builtin_prefetch(a->v + j * a->v_stride + d, 0, 2);
+    }
   }
 }
 
@@ -91,13 +112,18 @@ KERNEL_INLINE float exponentiate(const state *s, size_t visible, float maximum, 
   const f8 top = all(maximum);
   f8 sum = all(0);
   size_t j = 0;
-  for (; j + 8 <= visible; j += 8) {
-    const f8 e = exp8(sub(load8(p + j), top));
-    store8(p + j, e);
-    sum = add(sum, e);
+  for (; j + 8 * STEP <= visible; j += 8 * STEP) {
+    f8 e[STEP];
+    UNROLLED for (int i = 0; i < STEP; i++) e[i] = sub(load8(p + j + 8 * i), top);
+    exp_each(STEP, e);
+    UNROLLED for (int i = 0; i < STEP; i++) {
+      store8(p + j + 8 * i, e[i]);
+      sum = add(sum, e[i]);
+    }
   }
   for (; j < s->count; j += 8) {
-    const f8 e = keep_lanes(exp8(sub(load8(p + j), top)), visible > j ? visible - j : 0);
+    f8 e = exp8(sub(load8(p + j), top));
+    if (j + 8 > visible) e = keep_lanes(e, visible > j ? visible - j : 0);
     store8(p + j, e);
     sum = add(sum, e);
   }
@@ -174,6 +200,7 @@ KERNEL void KERNEL_NAME(attention)(const at_attention *a) {
   for (; s.first < end; s.first += TILE) {
     s.count = end - s.first < TILE ? end - s.first : TILE;
     pack_tile(a, &s);
+    prefetch_tile(a, s.first + TILE);
     size_t query = 0;
     for (; query + ROWS <= a->queries; query += ROWS) attend_6(a, &s, query);
     for (; query < a->queries; query++) attend_1(a, &s, query);

@@ -19,22 +19,29 @@
 
 static const float rounding_magic = 12582912.0f; // 1.5 * 2^23
 
-// ReferenceMath.exp
-KERNEL_INLINE f8 exp8(f8 value) {
-  const f8 x = lesser(all(88), greater(all(-87), value));
-  const f8 shifted = add(mul(x, all(1.44269504f)), all(rounding_magic));
-  const f8 n = sub(shifted, all(rounding_magic));
-  f8 f = sub(x, mul(n, all(0.693359375f)));
-  f = sub(f, mul(n, all(-2.1219444e-4f)));
-  f8 p = all(1.98756915e-4f);
-  p = add(mul(p, f), all(1.39819995e-3f));
-  p = add(mul(p, f), all(8.3334519e-3f));
-  p = add(mul(p, f), all(4.1665796e-2f));
-  p = add(mul(p, f), all(1.66666655e-1f));
-  p = add(mul(p, f), all(5.0000001e-1f));
-  p = add(mul(p, mul(f, f)), f);
-  p = add(p, all(1));
-  return scale_by_power(p, shifted);
+// ReferenceMath.exp of `count` vectors in step: one alone is a chain too long for a processor to look past.
+KERNEL_INLINE void exp_each(const int count, f8 *v) {
+  f8 shifted[4], f[4], p[4];
+#define EACH UNROLLED for (int i = 0; i < count; i++)
+  EACH v[i] = lesser(all(88), greater(all(-87), v[i]));
+  EACH shifted[i] = add(mul(v[i], all(1.44269504f)), all(rounding_magic));
+  EACH p[i] = sub(shifted[i], all(rounding_magic));
+  EACH f[i] = sub(v[i], mul(p[i], all(0.693359375f)));
+  EACH f[i] = sub(f[i], mul(p[i], all(-2.1219444e-4f)));
+  EACH p[i] = add(mul(all(1.98756915e-4f), f[i]), all(1.39819995e-3f));
+  EACH p[i] = add(mul(p[i], f[i]), all(8.3334519e-3f));
+  EACH p[i] = add(mul(p[i], f[i]), all(4.1665796e-2f));
+  EACH p[i] = add(mul(p[i], f[i]), all(1.66666655e-1f));
+  EACH p[i] = add(mul(p[i], f[i]), all(5.0000001e-1f));
+  EACH p[i] = add(mul(p[i], mul(f[i], f[i])), f[i]);
+  EACH p[i] = add(p[i], all(1));
+  EACH v[i] = scale_by_power(p[i], shifted[i]);
+#undef EACH
+}
+
+KERNEL_INLINE f8 exp8(f8 v) {
+  exp_each(1, &v);
+  return v;
 }
 
 // ReferenceMath.silu

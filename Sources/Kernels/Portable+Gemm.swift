@@ -19,110 +19,108 @@ extension Portable {
 
   // MARK: int8
 
-  /// Sums of u8 x u8 products for the eight outputs of a panel. Two products share a 32-bit lane as u16: the lanes'
-  /// wrapping sum and the sum of the high products determine both sums, as long as each stays below 2^32.
-  private struct Sums {
-    var low = (SIMD4<UInt32>.zero, SIMD4<UInt32>.zero)
-    var high = (SIMD4<UInt32>.zero, SIMD4<UInt32>.zero)
-
-    /// `even` and `odd` hold bytes 0, 2 and 1, 3 of the quads of four outputs each; so does `x` of one quad of a row.
-    @inline(__always)
-    mutating func add(_ w: PanelQuad, _ x: UInt32) {
-      let even = unsafeBitCast(SIMD4(repeating: x & 0x00ff_00ff), to: SIMD8<UInt16>.self)
-      let odd = unsafeBitCast(SIMD4(repeating: x &>> 8 & 0x00ff_00ff), to: SIMD8<UInt16>.self)
-      let products = (
-        unsafeBitCast(w.even.0 &* even, to: SIMD4<UInt32>.self), unsafeBitCast(w.odd.0 &* odd, to: SIMD4<UInt32>.self),
-        unsafeBitCast(w.even.1 &* even, to: SIMD4<UInt32>.self), unsafeBitCast(w.odd.1 &* odd, to: SIMD4<UInt32>.self)
-      )
-      low.0 = low.0 &+ products.0 &+ products.1
-      low.1 = low.1 &+ products.2 &+ products.3
-      high.0 = high.0 &+ (products.0 &>> 16) &+ (products.1 &>> 16)
-      high.1 = high.1 &+ (products.2 &>> 16) &+ (products.3 &>> 16)
-    }
-
-    @inline(__always)
-    var total: SIMD8<Int32> {
-      let sums = (low.0 &- (high.0 &<< 16) &+ high.0, low.1 &- (high.1 &<< 16) &+ high.1)
-      return unsafeBitCast(SIMD8(lowHalf: sums.0, highHalf: sums.1), to: SIMD8<Int32>.self)
-    }
+  /// Sums of pairs of products: one SSE2 instruction, pmaddwd, in this spelling.
+  @inline(__always)
+  private static func pairs(_ a: SIMD8<Int16>, _ b: SIMD8<Int16>) -> SIMD4<Int32> {
+    let products = SIMD8<Int32>(truncatingIfNeeded: a) &* SIMD8<Int32>(truncatingIfNeeded: b)
+    return products.evenHalf &+ products.oddHalf
   }
 
-  /// A quad of inputs for the eight outputs of a panel, plus 128, so that weights are 0...255.
+  /// A quad of inputs for the eight outputs of a panel: bytes 0, 2 and bytes 1, 3 of each quad as s16.
   private struct PanelQuad {
-    var even: (SIMD8<UInt16>, SIMD8<UInt16>)
-    var odd: (SIMD8<UInt16>, SIMD8<UInt16>)
+    let even: (SIMD8<Int16>, SIMD8<Int16>)
+    let odd: (SIMD8<Int16>, SIMD8<Int16>)
 
     @inline(__always)
     init(_ weights: UnsafeRawPointer) {
-      let low = weights.loadUnaligned(as: SIMD8<UInt16>.self) ^ SIMD8(repeating: 0x8080)
-      let high = weights.loadUnaligned(fromByteOffset: 16, as: SIMD8<UInt16>.self) ^ SIMD8(repeating: 0x8080)
-      even = (low & SIMD8(repeating: 0xff), high & SIMD8(repeating: 0xff))
+      let low = weights.loadUnaligned(as: SIMD8<Int16>.self)
+      let high = weights.loadUnaligned(fromByteOffset: 16, as: SIMD8<Int16>.self)
+      even = ((low &<< 8) &>> 8, (high &<< 8) &>> 8)
       odd = (low &>> 8, high &>> 8)
     }
   }
 
+  /// Integer sums for the eight outputs of a panel.
+  private struct Sums {
+    private var low = SIMD4<Int32>.zero
+    private var high = SIMD4<Int32>.zero
+
+    /// Adds the quad of codes at `x`.
+    @inline(__always)
+    mutating func add(_ w: PanelQuad, _ x: UnsafeRawPointer) {
+      let codes = x.loadUnaligned(as: UInt32.self)
+      let even = unsafeBitCast(SIMD4(repeating: codes & 0x00ff_00ff), to: SIMD8<Int16>.self)
+      let odd = unsafeBitCast(SIMD4(repeating: codes &>> 8 & 0x00ff_00ff), to: SIMD8<Int16>.self)
+      low = low &+ pairs(w.even.0, even) &+ pairs(w.odd.0, odd)
+      high = high &+ pairs(w.even.1, even) &+ pairs(w.odd.1, odd)
+    }
+
+    var total: SIMD8<Int32> { SIMD8(lowHalf: low, highHalf: high) }
+  }
+
   static func gemmInt8(_ a: at_gemm) {
-    withUnsafeTemporaryAllocation(of: Int32.self, capacity: a.taps * a.row_count) { codeSums in
-      for entry in 0..<a.taps * a.row_count {
-        let x = a.rows[entry].assumingMemoryBound(to: UInt8.self)
-        var sum: Int32 = 0
-        for i in 0..<a.inputs { sum = sum &+ Int32(x[i]) }
-        codeSums[entry] = sum
+    for panel in panels(a) {
+      var row = 0
+      while row + 4 <= a.row_count {
+        fourInt8(a, row: row, panel: panel)
+        row += 4
       }
-      for panel in panels(a) {
-        for row in stride(from: 0, to: a.row_count &- 1, by: 2) { pair(a, codeSums, row: row, panel: panel) }
-        if a.row_count % 2 == 1 { single(a, codeSums, row: a.row_count - 1, panel: panel) }
+      while row < a.row_count {
+        oneInt8(a, row: row, panel: panel)
+        row += 1
       }
     }
   }
 
   @inline(__always)
-  private static func weights(_ a: at_gemm, tap: Int, panel: Int) -> UnsafeRawPointer {
+  private static func int8Weights(_ a: at_gemm, tap: Int, panel: Int) -> UnsafeRawPointer {
     a.weights + (panel * a.taps + tap) * a.inputs * 8
   }
 
-  private static func pair(_ a: at_gemm, _ codeSums: UnsafeMutableBufferPointer<Int32>, row: Int, panel: Int) {
-    var totals = (Lanes.zero, Lanes.zero)
+  private static func fourInt8(_ a: at_gemm, row: Int, panel: Int) {
+    var totals = (Lanes.zero, Lanes.zero, Lanes.zero, Lanes.zero)
     for tap in 0..<a.taps {
-      let w = weights(a, tap: tap, panel: panel)
+      let w = int8Weights(a, tap: tap, panel: panel)
       let entry = tap * a.row_count + row
-      let x = (a.rows[entry], a.rows[entry + 1])
-      var sums = (Sums(), Sums())
+      let x = (a.rows[entry], a.rows[entry + 1], a.rows[entry + 2], a.rows[entry + 3])
+      var sums = (Sums(), Sums(), Sums(), Sums())
       for i in stride(from: 0, to: a.inputs, by: 4) {
-        let quad = PanelQuad(w + i * 8)
-        sums.0.add(quad, x.0.loadUnaligned(fromByteOffset: i, as: UInt32.self))
-        sums.1.add(quad, x.1.loadUnaligned(fromByteOffset: i, as: UInt32.self))
+        let quad = PanelQuad(w + i &* 8)
+        sums.0.add(quad, x.0 + i)
+        sums.1.add(quad, x.1 + i)
+        sums.2.add(quad, x.2 + i)
+        sums.3.add(quad, x.3 + i)
       }
-      totals.0 = add(sums.0, codeSums[entry], a, entry, tap: tap, panel: panel, to: totals.0)
-      totals.1 = add(sums.1, codeSums[entry + 1], a, entry + 1, tap: tap, panel: panel, to: totals.1)
+      totals.0 = add(sums.0, a, entry, tap: tap, panel: panel, to: totals.0)
+      totals.1 = add(sums.1, a, entry + 1, tap: tap, panel: panel, to: totals.1)
+      totals.2 = add(sums.2, a, entry + 2, tap: tap, panel: panel, to: totals.2)
+      totals.3 = add(sums.3, a, entry + 3, tap: tap, panel: panel, to: totals.3)
     }
     let scale = load(a.scale! + panel * 8)
     store(totals.0 * scale, a, row: row, panel: panel)
     store(totals.1 * scale, a, row: row + 1, panel: panel)
+    store(totals.2 * scale, a, row: row + 2, panel: panel)
+    store(totals.3 * scale, a, row: row + 3, panel: panel)
   }
 
-  private static func single(_ a: at_gemm, _ codeSums: UnsafeMutableBufferPointer<Int32>, row: Int, panel: Int) {
+  private static func oneInt8(_ a: at_gemm, row: Int, panel: Int) {
     var total = Lanes.zero
     for tap in 0..<a.taps {
-      let w = weights(a, tap: tap, panel: panel)
+      let w = int8Weights(a, tap: tap, panel: panel)
       let entry = tap * a.row_count + row
       let x = a.rows[entry]
       var sums = Sums()
-      for i in stride(from: 0, to: a.inputs, by: 4) {
-        sums.add(PanelQuad(w + i * 8), x.loadUnaligned(fromByteOffset: i, as: UInt32.self))
-      }
-      total = add(sums, codeSums[entry], a, entry, tap: tap, panel: panel, to: total)
+      for i in stride(from: 0, to: a.inputs, by: 4) { sums.add(PanelQuad(w + i &* 8), x + i) }
+      total = add(sums, a, entry, tap: tap, panel: panel, to: total)
     }
     store(total * load(a.scale! + panel * 8), a, row: row, panel: panel)
   }
 
   /// The float term of one tap, once its integer sum is complete.
   @inline(__always)
-  private static func add(
-    _ sums: Sums, _ codeSum: Int32, _ a: at_gemm, _ entry: Int, tap: Int, panel: Int, to total: Lanes
-  ) -> Lanes {
+  private static func add(_ sums: Sums, _ a: at_gemm, _ entry: Int, tap: Int, panel: Int, to total: Lanes) -> Lanes {
     let weightSums = UnsafeRawPointer(a.sum! + (tap * a.panels + panel) * 8).loadUnaligned(as: SIMD8<Int32>.self)
-    let dot = sums.total &- SIMD8(repeating: codeSum &* 128) &- weightSums &* SIMD8(repeating: a.row_zero![entry])
+    let dot = sums.total &- weightSums &* SIMD8(repeating: a.row_zero![entry])
     let term = Lanes(dot) * a.row_scale![entry]
     return tap == 0 ? term : total + term
   }
@@ -134,22 +132,18 @@ extension Portable {
   }
 
   static func gemmFloat16(_ a: at_gemm) {
-    gemm(a) { widen(($0 + $1 * 16).loadUnaligned(as: SIMD8<UInt16>.self)) }
+    gemm(a) { widen(($0 + $1 * 16).loadUnaligned(as: SIMD8<Int16>.self)) }
   }
 
   /// IEEE binary16 to binary32, exact: the magnitude's bits are moved into place as a float 2^112 times too small,
   /// which also normalises the subnormal ones; infinities and NaN keep their largest exponent.
   @inline(__always)
-  static func widen(_ half: SIMD8<UInt16>) -> Lanes {
-    var wide = SIMD8<UInt32>.zero
-    for i in 0..<8 { wide[i] = UInt32(half[i]) }
-    let sign = (wide & SIMD8(repeating: 0x8000)) &<< 16
-    let shifted = (wide & SIMD8(repeating: 0x7fff)) &<< 13
-    let scaled = unsafeBitCast(shifted, to: Lanes.self) * Float(bitPattern: 0x7780_0000)
-    var magnitude = unsafeBitCast(scaled, to: SIMD8<UInt32>.self)
-    magnitude.replace(
-      with: shifted | SIMD8(repeating: 0x7f80_0000), where: shifted .>= SIMD8(repeating: 0x0f80_0000))
-    return unsafeBitCast(magnitude | sign, to: Lanes.self)
+  static func widen(_ half: SIMD8<Int16>) -> Lanes {
+    let wide = SIMD8<Int32>(truncatingIfNeeded: half)
+    let shifted = (wide & 0x7fff) &<< 13
+    let scaled = bits(unsafeBitCast(shifted, to: Lanes.self) * Float(bitPattern: 0x7780_0000))
+    let isSpecial = (0x0f7f_ffff &- shifted) &>> 31
+    return unsafeBitCast(scaled | (isSpecial & 0x7f80_0000) | (wide &<< 16 & Int32.min), to: Lanes.self)
   }
 
   @inline(__always)
@@ -157,18 +151,18 @@ extension Portable {
     for panel in panels(a) {
       var row = 0
       while row + 4 <= a.row_count {
-        four(a, row: row, panel: panel, weight)
+        fourFloat(a, row: row, panel: panel, weight)
         row += 4
       }
       while row < a.row_count {
-        one(a, row: row, panel: panel, weight)
+        oneFloat(a, row: row, panel: panel, weight)
         row += 1
       }
     }
   }
 
   @inline(__always)
-  private static func four(_ a: at_gemm, row: Int, panel: Int, _ weight: (UnsafeRawPointer, Int) -> Lanes) {
+  private static func fourFloat(_ a: at_gemm, row: Int, panel: Int, _ weight: (UnsafeRawPointer, Int) -> Lanes) {
     var total = (Lanes.zero, Lanes.zero, Lanes.zero, Lanes.zero)
     for tap in 0..<a.taps {
       let x = (a.rows + tap * a.row_count + row).withMemoryRebound(to: UnsafePointer<Float>.self, capacity: 4) {
@@ -189,7 +183,7 @@ extension Portable {
   }
 
   @inline(__always)
-  private static func one(_ a: at_gemm, row: Int, panel: Int, _ weight: (UnsafeRawPointer, Int) -> Lanes) {
+  private static func oneFloat(_ a: at_gemm, row: Int, panel: Int, _ weight: (UnsafeRawPointer, Int) -> Lanes) {
     var total = Lanes.zero
     for tap in 0..<a.taps {
       let x = a.rows[tap * a.row_count + row].assumingMemoryBound(to: Float.self)

@@ -30,9 +30,14 @@ extension Portable {
     for c in stride(from: 0, to: columns, by: 8) {
       let count = min(8, columns - c)
       var code = bits(load(x + c, count: count) * inverse + ReferenceMath.roundingMagic) &+ offset
-      code.replace(with: 0, where: code .< 0)
-      code.replace(with: 255, where: code .> 255)
-      for i in 0..<count { q[c + i] = UInt8(truncatingIfNeeded: code[i]) }
+      // Clamped by sign bits: comparisons of integer vectors compile to loops.
+      code = code & ~(code &>> 31)
+      code = code | ((SIMD8(repeating: 255) &- code) &>> 31)
+      if count == 8 {
+        for i in 0..<8 { q[c + i] = UInt8(truncatingIfNeeded: code[i]) }
+      } else {
+        for i in 0..<count { q[c + i] = UInt8(truncatingIfNeeded: code[i]) }
+      }
     }
   }
 
