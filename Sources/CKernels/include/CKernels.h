@@ -33,7 +33,7 @@ typedef struct {
   size_t inputs;                 // elements of a row that are read; for int8 a multiple of AT_QUAD
   const void *weights;           // int8 [panel][tap][inputs / 4][8][4]; f32, f16 [panel][tap][inputs][8]
   const float *_Nullable scale;            // [panels * 8], int8 only
-  const int32_t *_Nullable sum;            // [taps][panels * 8], int8 only
+  const int32_t *_Nullable sum;            // [taps][panels * 8], int8 only: of the weights over the inputs
   const float *_Nullable bias;             // [panels * 8] or NULL
   size_t panels;                 // of the whole matrix (the stride of sum)
   size_t panel_begin, panel_end; // those to compute
