@@ -37,5 +37,7 @@ let package = Package(
     .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"], exclude: ["Fixtures"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"]),
     .testTarget(name: "AudioTokenTests", dependencies: ["AudioToken", "CPNG"], exclude: ["Fixtures"]),
+    // Runs the programs as a user does, so it links none of them.
+    .testTarget(name: "CommandTests"),
   ]
 )

@@ -5,6 +5,19 @@ import WeightFile
 
 extension WeightType: ExpressibleByArgument {}
 
+extension ConvertError {
+  /// As in `sysexits.h`.
+  fileprivate var exitCode: Int32 {
+    switch self {
+    case .unusedOption: 64
+    case .checkpoint(.missing), .checkpoint(.unreadable), .checkpoint(.folder), .checkpoint(.notFolder): 66
+    case .output(.unreadable): 66
+    case .output: 73
+    default: 65
+    }
+  }
+}
+
 @main
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -13,8 +26,8 @@ struct ConvertCommand: ParsableCommand {
     discussion: """
       Checkpoints are read without executing anything in them, one tensor at a time.
 
-      EXIT CODES: 0 success; 64 a setting that cannot be; 65 a checkpoint that is not what it should be; 73 the output cannot be \
-      written; 130 interrupted.
+      EXIT CODES: 0 success; 64 a setting that cannot be; 65 a checkpoint that is not what it should be; 66 a file that is \
+      missing or cannot be read; 73 the output cannot be written; 130 interrupted.
       """)
 
   @Option(help: "Stable Diffusion: a diffusers folder, or one .safetensors or .ckpt file with the original names.")
@@ -61,8 +74,7 @@ struct ConvertCommand: ParsableCommand {
       try command.run()
     } catch let error as ConvertError {
       FileHandle.standardError.write(Data("audiotoken-convert: \(error.description)\n".utf8))
-      if case .output = error { Foundation.exit(73) }
-      Foundation.exit(65)
+      Foundation.exit(error.exitCode)
     } catch {
       exit(withError: error)
     }

@@ -15,13 +15,17 @@ func readSafetensors(_ file: MappedFile) throws(CheckpointError) -> Checkpoint {
   let dataStart = length + 8
   var tensors: [String: SourceTensor] = [:]
   var ranges: [Range<Int>] = []
-  for (name, value) in dictionary.values where name != "__metadata__" {
-    let entry = try SafetensorsEntry(name: name, value: value, file: file.path)
-    let (end, overflow) = entry.range.upperBound.addingReportingOverflow(dataStart)
-    guard !overflow, end <= file.size else {
-      throw .truncated(file: file.path, expectedBytes: overflow ? .max : end, foundBytes: file.size)
-    }
-    let storage = (entry.range.lowerBound + dataStart)..<end
+  var entries: [(name: String, entry: SafetensorsEntry)] = []
+  // In one order, so that the same file always gives the same error.
+  for (name, value) in dictionary.values.sorted(by: { $0.key < $1.key }) where name != "__metadata__" {
+    entries.append((name, try SafetensorsEntry(name: name, value: value, file: file.path)))
+  }
+  let (end, overflow) = (entries.map(\.entry.range.upperBound).max() ?? 0).addingReportingOverflow(dataStart)
+  guard !overflow, end <= file.size else {
+    throw .truncated(file: file.path, expectedBytes: overflow ? .max : end, foundBytes: file.size)
+  }
+  for (name, entry) in entries {
+    let storage = (entry.range.lowerBound + dataStart)..<(entry.range.upperBound + dataStart)
     guard elementCount(entry.shape)?.multipliedReportingOverflow(by: entry.type.bytes).partialValue == storage.count,
       let tensor = SourceTensor(
         name: name, elementType: entry.type, shape: entry.shape, storage: storage, file: file)

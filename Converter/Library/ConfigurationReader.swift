@@ -29,23 +29,23 @@ enum ConfigurationReader {
   static func unet(_ config: JSONObject) throws(ConvertError) -> UNetConfiguration {
     try require(config, unetLimits)
     return try converting { () throws(CheckpointError) in
-      let channels = try config.ints("block_out_channels")
+      let channels = try config.sizes("block_out_channels")
       let levels = channels.count
-      let heads = try config.ints("num_attention_heads", count: levels, default: 0)
-      let widths = try config.ints("attention_head_dim", count: levels, default: 8)
+      let heads = try config.sizes("num_attention_heads", count: levels, default: 0)
+      let widths = try config.sizes("attention_head_dim", count: levels, default: 8)
       return UNetConfiguration(
-        latentChannels: try config.int("in_channels", default: 4), blockChannels: channels,
+        latentChannels: try config.size("in_channels", default: 4), blockChannels: channels,
         downAttention: try attention(config, "down_block_types", ["CrossAttnDownBlock2D", "DownBlock2D"], levels),
         upAttention: try attention(config, "up_block_types", ["CrossAttnUpBlock2D", "UpBlock2D"], levels),
         midBlock: config.values["mid_block_type"] != .null,
-        layersPerBlock: try config.ints("layers_per_block", count: levels, default: 2),
-        transformerDepth: try config.ints("transformer_layers_per_block", count: levels, default: 1),
+        layersPerBlock: try config.sizes("layers_per_block", count: levels, default: 2),
+        transformerDepth: try config.sizes("transformer_layers_per_block", count: levels, default: 1),
         // diffusers reads the key named for the width of a head as the number of heads.
         heads: config.has("num_attention_heads") ? heads : widths,
-        contextWidth: try config.int("cross_attention_dim", default: 1280),
-        groups: try config.int("norm_num_groups", default: 32), epsilon: try config.double("norm_eps", default: 1e-5),
+        contextWidth: try config.size("cross_attention_dim", default: 1280),
+        groups: try config.size("norm_num_groups", default: 32), epsilon: try config.double("norm_eps", default: 1e-5),
         flipSinToCos: try config.bool("flip_sin_to_cos", default: true),
-        frequencyShift: try config.int("freq_shift", default: 0))
+        frequencyShift: try config.size("freq_shift", default: 0))
     }
   }
 
@@ -63,6 +63,17 @@ enum ConfigurationReader {
     ("time_cond_proj_dim", []), ("time_embedding_act_fn", []), ("time_embedding_dim", []),
     ("time_embedding_type", [.string("positional")]), ("timestep_post_act", []),
   ]
+
+  /// The side in latent pixels of the pictures that the UNet was trained on.
+  static func nativeSide(_ config: JSONObject) throws(ConvertError) -> Int {
+    try converting { () throws(CheckpointError) in
+      let side = try config.size("sample_size", default: 64)
+      guard (1...1024).contains(side) else {
+        throw .setting(file: config.file, key: "sample_size", found: String(side), expected: "a number from 1 to 1024")
+      }
+      return side
+    }
+  }
 
   /// For each block of a list of types, whether it attends to the text.
   private static func attention(
@@ -85,14 +96,14 @@ enum ConfigurationReader {
         ("latents_mean", []), ("latents_std", []),
       ])
     return try converting { () throws(CheckpointError) in
-      let channels = try config.ints("block_out_channels")
+      let channels = try config.sizes("block_out_channels")
       if config.has("up_block_types") {
         _ = try attention(config, "up_block_types", ["UpDecoderBlock2D"], channels.count)
       }
       return VAEConfiguration(
-        latentChannels: try config.int("latent_channels", default: 4), outputChannels: 3, blockChannels: channels,
-        layersPerBlock: try config.int("layers_per_block", default: 1),
-        groups: try config.int("norm_num_groups", default: 32),
+        latentChannels: try config.size("latent_channels", default: 4), outputChannels: 3, blockChannels: channels,
+        layersPerBlock: try config.size("layers_per_block", default: 1),
+        groups: try config.size("norm_num_groups", default: 32),
         scalingFactor: try config.double("scaling_factor", default: 0.18215),
         midAttention: try config.bool("mid_block_add_attention", default: true),
         postQuantConvolution: try config.bool("use_post_quant_conv", default: true))
@@ -103,11 +114,11 @@ enum ConfigurationReader {
     try require(config, [("hidden_act", [.string("quick_gelu"), .string("gelu")])])
     return try converting { () throws(CheckpointError) in
       TextConfiguration(
-        vocabulary: try config.int("vocab_size", default: 49408),
-        positions: try config.int("max_position_embeddings", default: 77),
-        width: try config.int("hidden_size", default: 512), layers: try config.int("num_hidden_layers", default: 12),
-        heads: try config.int("num_attention_heads", default: 8),
-        feedForward: try config.int("intermediate_size", default: 2048),
+        vocabulary: try config.size("vocab_size", default: 49408),
+        positions: try config.size("max_position_embeddings", default: 77),
+        width: try config.size("hidden_size", default: 512), layers: try config.size("num_hidden_layers", default: 12),
+        heads: try config.size("num_attention_heads", default: 8),
+        feedForward: try config.size("intermediate_size", default: 2048),
         quickGELU: try config.string("hidden_act", default: "quick_gelu") == "quick_gelu",
         epsilon: try config.double("layer_norm_eps", default: 1e-5))
     }
@@ -122,11 +133,11 @@ enum ConfigurationReader {
       ])
     return try converting { () throws(CheckpointError) in
       BEATsConfiguration(
-        patch: try config.int("input_patch_size"), embedWidth: try config.int("embed_dim"),
-        width: try config.int("encoder_embed_dim"), layers: try config.int("encoder_layers"),
-        heads: try config.int("encoder_attention_heads"), feedForward: try config.int("encoder_ffn_embed_dim"),
-        positionKernel: try config.int("conv_pos"), positionGroups: try config.int("conv_pos_groups"),
-        buckets: try config.int("num_buckets"), maximumDistance: try config.int("max_distance"),
+        patch: try config.size("input_patch_size"), embedWidth: try config.size("embed_dim"),
+        width: try config.size("encoder_embed_dim"), layers: try config.size("encoder_layers"),
+        heads: try config.size("encoder_attention_heads"), feedForward: try config.size("encoder_ffn_embed_dim"),
+        positionKernel: try config.size("conv_pos"), positionGroups: try config.size("conv_pos_groups"),
+        buckets: try config.size("num_buckets"), maximumDistance: try config.size("max_distance"),
         deepNorm: try config.bool("deep_norm"))
     }
   }
@@ -136,7 +147,7 @@ enum ConfigurationReader {
     guard let tensor = checkpoint.tensors[name] else {
       throw .missing(tensor: "the token projector", files: checkpoint.files.map(\.path), spellings: [name])
     }
-    guard tensor.shape.count == 2 else {
+    guard tensor.shape.count == 2, tensor.shape.allSatisfy({ (1...JSONObject.largest).contains($0) }) else {
       throw .shape(file: tensor.path, tensor: name, found: tensor.shape, expected: [768, 2304])
     }
     return ProjectorConfiguration(featureWidth: tensor.shape[1], tokenWidth: tensor.shape[0])
@@ -152,22 +163,56 @@ enum ConfigurationReader {
       ("timestep_spacing", ["leading", "trailing", "linspace"]),
     ]
     try require(config, choices.map { ($0.0, $0.1.map(JSONValue.string)) })
-    return try converting { () throws(CheckpointError) in
+    let (result, kind) = try converting { () throws(CheckpointError) in
       let kind: Sampler.Kind =
         try config.string("_class_name", default: "PNDMScheduler") == "DDIMScheduler" ? .ddim : .pndm
       var result = SamplerConfiguration()
-      result.trainSteps = try config.int("num_train_timesteps", default: 1000)
+      result.trainSteps = try config.size("num_train_timesteps", default: 1000)
       result.betaStart = try config.double("beta_start", default: 0.0001)
       result.betaEnd = try config.double("beta_end", default: 0.02)
       result.betaSchedule = .init(rawValue: try config.string("beta_schedule", default: "linear")) ?? .linear
       result.prediction = .init(rawValue: try config.string("prediction_type", default: "epsilon")) ?? .noise
       result.spacing = .init(rawValue: try config.string("timestep_spacing", default: "leading")) ?? .leading
-      result.stepsOffset = try config.int("steps_offset", default: 0)
+      result.stepsOffset = try config.size("steps_offset", default: 0)
       result.setAlphaToOne = try config.bool("set_alpha_to_one", default: kind == .ddim)
       result.skipRungeKutta = try config.bool("skip_prk_steps", default: false)
       result.clipSample = try config.bool("clip_sample", default: true)
       result.clipRange = Float(try config.double("clip_sample_range", default: 1))
       return (result, kind)
     }
+    do throws(SamplerError) { _ = try NoiseSchedule(result) } catch {
+      throw .schedule(file: config.file, reason: error.description)
+    }
+    return (result, kind)
+  }
+}
+
+extension JSONObject {
+  /// No size of a network and no count of a schedule comes near it, and the weight file can hold it.
+  fileprivate static let largest = 1 << 24
+
+  private func checked(_ key: String, _ values: [Int]) throws(CheckpointError) {
+    for value in values where !(0...Self.largest).contains(value) {
+      throw .setting(file: file, key: key, found: String(value), expected: "a number from 0 to \(Self.largest)")
+    }
+  }
+
+  fileprivate func size(_ key: String, default fallback: Int? = nil) throws(CheckpointError) -> Int {
+    if let fallback, !has(key) { return fallback }
+    let value = try int(key)
+    try checked(key, [value])
+    return value
+  }
+
+  fileprivate func sizes(_ key: String) throws(CheckpointError) -> [Int] {
+    let values = try ints(key)
+    try checked(key, values)
+    return values
+  }
+
+  fileprivate func sizes(_ key: String, count: Int, default fallback: Int) throws(CheckpointError) -> [Int] {
+    let values = try ints(key, count: count, default: fallback)
+    try checked(key, values)
+    return values
   }
 }

@@ -10,7 +10,10 @@ package enum ConvertError: Error, CustomStringConvertible {
   case missing(tensor: String, files: [String], spellings: [String])
   case shape(file: String, tensor: String, found: [Int], expected: [Int])
   case notFinite(file: String, tensor: String)
-  case mismatch(what: String, found: Int, expected: Int)
+  case mismatch(file: String, what: String, found: Int, expected: Int)
+  case configuration(file: String, key: String, found: String, expected: String)
+  case schedule(file: String, reason: String)
+  case unusedOption(String, folder: String)
   case unusedLora(file: String, tensor: String)
   case tokenizer(file: String, reason: String)
   case noTokenizer(model: String)
@@ -28,8 +31,16 @@ package enum ConvertError: Error, CustomStringConvertible {
       "\(file): \(tensor) has shape \(found), expected \(expected); check that the weights and the configuration belong together."
     case .notFinite(let file, let tensor):
       "\(file): \(tensor) has values that are no finite numbers, expected finite weights; download it again."
-    case .mismatch(let what, let found, let expected):
-      "\(what) is \(found), expected \(expected); give an embedder that was trained for this Stable Diffusion and this BEATs."
+    case .mismatch(let file, let what, let found, let expected):
+      "\(file): \(what) is \(found), expected \(expected) as in the other parts; "
+        + (what.hasPrefix(Stage.projector.rawValue)
+          ? "give an embedder that was trained for this Stable Diffusion and this BEATs."
+          : "check that the parts belong to one model.")
+    case .configuration(let file, let key, let found, let expected):
+      "\(file): \(key) is \(found), expected \(expected); restore the values that the model was published with."
+    case .schedule(let file, let reason): "\(file): \(reason)"
+    case .unusedOption(let option, let folder):
+      "\(option) is for models in a single file, and \(folder) is a folder, which says that itself; leave the option out."
     case .unusedLora(let file, let tensor):
       "\(file): \(tensor) belongs to no attention projection of this UNet; give a LoRA that was trained for this model."
     case .tokenizer(let file, let reason): "\(file): \(reason); take the tokenizer folder of the original model."

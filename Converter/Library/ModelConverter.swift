@@ -68,6 +68,11 @@ package struct ModelConverter {
       try openStableDiffusion(
         path: job.stableDiffusion, configFolder: job.configFolder, predictionType: job.predictionType)
     }
+    if source is DiffusersFolder {
+      for (option, value) in [("--config", job.configFolder), ("--prediction", job.predictionType)] where value != nil {
+        throw .unusedOption(option, folder: job.stableDiffusion)
+      }
+    }
     let unet = try converting { () throws(CheckpointError) in try source.component(.unet) }
     let vae = try converting { () throws(CheckpointError) in try source.component(.vae) }
     let text = try converting { () throws(CheckpointError) in try source.component(.textEncoder) }
@@ -89,14 +94,18 @@ package struct ModelConverter {
     }
     let (sampler, kind) = try ConfigurationReader.sampler(source.schedulerConfig)
     let tokenizer = try Self.tokenizer(job, source, length: configuration.text.positions)
+    try Self.check(
+      configuration,
+      files: [
+        .beats: job.beats, .projector: job.embedder, .text: text.config.file, .unet: unet.config.file,
+        .vae: vae.config.file,
+      ])
     var metadata = Metadata(file: job.output)
     configuration.write(to: &metadata)
     sampler.write(to: &metadata, kind: kind)
     tokenizer.write(to: &metadata)
-    let native = try converting { () throws(CheckpointError) in try unet.config.int("sample_size", default: 64) }
-    metadata.set(ModelFile.Key.nativeSize, native * configuration.vae.scale)
-    // Reading back applies the runtime's own limits, before anything is written.
-    _ = try writing { () throws(WeightFileError) in try ModelConfiguration(metadata) }
+    metadata.set(
+      ModelFile.Key.nativeSize, try ConfigurationReader.nativeSide(unet.config) * configuration.vae.scale)
     do throws(WeightError) { manifest = try Manifest(configuration) } catch {
       preconditionFailure("recording cannot fail")
     }
@@ -118,11 +127,27 @@ package struct ModelConverter {
     return try TokenizerReader.clip(merges: merges, padding: source.paddingToken, length: length)
   }
 
+  /// Applies the runtime's own limits to the sizes.
+  /// - Parameter files: where each stage's sizes come from.
+  private static func check(_ configuration: ModelConfiguration, files: [Stage: String]) throws(ConvertError) {
+    func origin(_ name: Substring) -> String {
+      name.split(separator: ".").first.flatMap { Stage(rawValue: String($0)) }.flatMap { files[$0] } ?? ""
+    }
+    for mismatch in configuration.mismatches {
+      throw .mismatch(
+        file: origin(mismatch.name[...]), what: mismatch.name, found: mismatch.found, expected: mismatch.expected)
+    }
+    var metadata = Metadata(file: "")
+    configuration.write(to: &metadata)
+    do throws(WeightFileError) { _ = try ModelConfiguration(metadata) } catch {
+      guard case .metadata(_, let key, let found, let expected) = error else { throw .output(error) }
+      let name = key.dropFirst("audiotoken.".count)
+      throw .configuration(file: origin(name), key: String(name), found: found, expected: expected)
+    }
+  }
+
   /// Finds every requested tensor and checks its shape, so that nothing fails after minutes.
   private func checkEverything() throws(ConvertError) {
-    for mismatch in configuration.mismatches {
-      throw .mismatch(what: mismatch.name, found: mismatch.found, expected: mismatch.expected)
-    }
     var used: Set<String> = []
     for request in manifest.requests {
       switch request {
@@ -245,6 +270,7 @@ package struct ModelConverter {
 
   /// Writes the file. On any error nothing is left behind.
   package func run(progress: (Progress) -> Void) throws(ConvertError) -> ConversionReport {
+    try checkOutput()
     let metadata = try completeMetadata(progress)
     let declarations = manifest.requests.flatMap(declarations)
     let writer = try writing { () throws(WeightFileError) in
@@ -263,6 +289,19 @@ package struct ModelConverter {
     return report
   }
 
+  /// Finds out that the output cannot be written before the sources are hashed, which takes minutes for real ones.
+  private func checkOutput() throws(ConvertError) {
+    try writing { () throws(WeightFileError) in
+      do throws(OutputFileError) {
+        try AtomicFile(path: job.output, keeping: sources.flatMap(\.files).map(\.path)).cancel()
+      } catch {
+        throw .output(error)
+      }
+    }
+  }
+
+  private var sources: [Checkpoint] { Stage.allCases.compactMap { checkpoints[$0] } + [lora].compactMap { $0 } }
+
   private func completeMetadata(_ progress: (Progress) -> Void) throws(ConvertError) -> Metadata {
     var metadata = metadata
     metadata["general.name"] = .string(job.output.split(separator: "/").last.map(String.init) ?? "model")
@@ -271,7 +310,7 @@ package struct ModelConverter {
     metadata.set("audiotoken.weights.limit", Int(Quantiser.limit))
     var names: [String] = []
     var hashes: [String] = []
-    for checkpoint in Stage.allCases.compactMap({ checkpoints[$0] }) + [lora].compactMap({ $0 }) {
+    for checkpoint in sources {
       for file in checkpoint.files where !names.contains(file.path) {
         progress(.hashing(file: file.path))
         names.append(file.path)

@@ -1,12 +1,14 @@
 import AudioToken
 import Checkpoints
 import Foundation
+import WeightFile
 
 /// Turns `vocab.json` and `merges.txt` of a CLIP tokenizer into ids, so that the runtime handles no vocabulary strings.
 enum TokenizerReader {
   static func read(_ files: TokenizerFiles, padding: String, length: Int) throws(ConvertError) -> TokenizerData {
     let vocabulary = try vocabulary(files.vocabulary)
-    return try tokenizer(vocabulary, merges: try lines(files.merges), files: files, padding: padding, length: length)
+    return try assemble(
+      vocabulary, from: files.vocabulary, try lines(files.merges), from: files.merges, padding: padding, length: length)
   }
 
   /// CLIP's own vocabulary, rebuilt from its merges: bytes, bytes that end a word, merges, the two special tokens.
@@ -18,13 +20,7 @@ enum TokenizerReader {
       ordered + ordered.map { $0 + "</w>" } + merges.map { $0.replacing(" ", with: "") }
       + ["<|startoftext|>", "<|endoftext|>"]
     let vocabulary = Dictionary(words.enumerated().map { ($1, $0) }) { first, _ in first }
-    return try assemble(vocabulary, merges, source: path, padding: padding, length: length)
-  }
-
-  private static func tokenizer(
-    _ vocabulary: [String: Int], merges: [String], files: TokenizerFiles, padding: String, length: Int
-  ) throws(ConvertError) -> TokenizerData {
-    try assemble(vocabulary, merges, source: files.vocabulary, padding: padding, length: length)
+    return try assemble(vocabulary, from: path, merges, from: path, padding: padding, length: length)
   }
 
   private static func vocabulary(_ path: String) throws(ConvertError) -> [String: Int] {
@@ -48,22 +44,30 @@ enum TokenizerReader {
   }
 
   private static func assemble(
-    _ vocabulary: [String: Int], _ merges: [String], source: String, padding: String, length: Int
+    _ vocabulary: [String: Int], from vocabularyFile: String, _ merges: [String], from mergesFile: String,
+    padding: String, length: Int
   ) throws(ConvertError) -> TokenizerData {
     func id(_ word: String) throws(ConvertError) -> Int32 {
       guard let id = vocabulary[word] else {
-        throw .tokenizer(file: source, reason: "it has no token \"\(word.prefix(40))\"")
+        throw .tokenizer(file: vocabularyFile, reason: "it has no token \"\(word.prefix(40))\"")
       }
       return Int32(id)
     }
+    guard !merges.isEmpty else { throw .tokenizer(file: mergesFile, reason: "it has no merges") }
     var triples: [Int32] = []
     triples.reserveCapacity(3 * merges.count)
     for merge in merges {
       let pair = merge.split(separator: " ")
       guard pair.count == 2 else {
-        throw .tokenizer(file: source, reason: "the merge \"\(merge.prefix(40))\" is no pair")
+        throw .tokenizer(file: mergesFile, reason: "\"\(printable(merge))\" is no pair of tokens")
       }
-      triples += [try id(String(pair[0])), try id(String(pair[1])), try id(String(pair[0] + pair[1]))]
+      for word in [pair[0], pair[1], pair[0] + pair[1]] {
+        guard let id = vocabulary[String(word)] else {
+          throw .tokenizer(
+            file: mergesFile, reason: "\"\(printable(merge))\" needs a token that vocab.json does not have")
+        }
+        triples.append(Int32(id))
+      }
     }
     var bytes: [Int32] = []
     var endings: [Int32] = []

@@ -75,10 +75,11 @@ public final class Pipeline {
 
   func waveform(_ sound: SoundSelection, _ progress: (Progress) -> Void) throws(AudioTokenError) -> [Float] {
     progress(Progress(step: .audio, done: 0, total: 1))
-    defer { progress(Progress(step: .audio, done: 1, total: 1)) }
-    return try rendering(AudioTokenError.init(_:)) { () throws(AudioError) in
+    let waveform = try rendering(AudioTokenError.init(_:)) { () throws(AudioError) in
       try Waveform.prepare(path: sound.path, start: sound.start, seconds: sound.seconds)
     }
+    progress(Progress(step: .audio, done: 1, total: 1))
+    return waveform
   }
 
   /// Filter bank, BEATs and the projector: f32 [160,000] -> [token width]

@@ -19,10 +19,15 @@ struct AudioTokenCommand: ParsableCommand {
   static func main() {
     // The library's threads and the display share nothing with the handler.
     Interruption.install()
+    // A reader of the output that goes away does not stop minutes of work.
     signal(SIGPIPE, SIG_IGN)
     do {
       var command = try parseAsRoot()
       try command.run()
+      guard fflush(nil) == 0 || errno == EPIPE else {
+        throw AudioTokenError(
+          .output, "Standard output cannot be written (\(String(cString: strerror(errno)))); write it to another disk.")
+      }
     } catch let error as AudioTokenError {
       Terminal.error("audiotoken: \(error.description)")
       Glibc.exit(error.kind.rawValue)

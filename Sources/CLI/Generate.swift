@@ -59,10 +59,17 @@ struct Generate: ParsableCommand {
   func run() throws {
     var terminal = Terminal(quiet: quiet)
     let pipeline = try runOptions.pipeline(model)
-    let file = try OutputFile(output)
-    let dump = try dumpTensors.map { try TensorDump(folder: OutputFile.makeFolder($0)) }
-    let picture = try pipeline.generate(
-      from: soundOptions.selection(sound), settings: settings, dump: dump, progress: { terminal.show($0) })
+    let file = try OutputFile(output, keeping: [model, sound])
+    let folder = try dumpTensors.map { try OutputFolder($0) }
+    let picture: Picture
+    do {
+      picture = try pipeline.generate(
+        from: soundOptions.selection(sound), settings: settings, dump: folder.map { TensorDump(folder: $0.path) },
+        progress: { terminal.show($0) })
+    } catch {
+      folder?.abandon()
+      throw error
+    }
     try file.finish(try picture.png())
     terminal.say(
       "\(output): \(picture.width) x \(picture.height), \(terminal.tenths(terminal.elapsed)) s, peak "
@@ -114,7 +121,7 @@ struct Encode: ParsableCommand {
   func run() throws {
     var terminal = Terminal(quiet: quiet)
     let pipeline = try runOptions.pipeline(model)
-    try OutputFile(output).abandon()
+    try OutputFile(output, keeping: [model, sound]).abandon()
     let token = try pipeline.audioToken(of: soundOptions.selection(sound)) { terminal.show($0) }
     do throws(OutputFileError) {
       try NumpyWriter.write(token, shape: [token.count], to: output)
@@ -129,8 +136,9 @@ struct Encode: ParsableCommand {
 struct OutputFile {
   private let file: AtomicFile
 
-  init(_ path: String) throws(AudioTokenError) {
-    do throws(OutputFileError) { file = try AtomicFile(path: path) } catch {
+  /// - Parameter inputs: the files that are read, which it may not replace.
+  init(_ path: String, keeping inputs: [String]) throws(AudioTokenError) {
+    do throws(OutputFileError) { file = try AtomicFile(path: path, keeping: inputs) } catch {
       throw AudioTokenError(.output, error.description)
     }
   }
@@ -145,14 +153,30 @@ struct OutputFile {
   }
 
   func abandon() { file.cancel() }
+}
 
-  /// Makes the folder unless it is there.
-  static func makeFolder(_ path: String) throws(AudioTokenError) -> String {
-    guard mkdir(path, 0o777) == 0 || errno == EEXIST, access(path, W_OK | X_OK) == 0 else {
+/// A folder for outputs, made unless it is there.
+struct OutputFolder {
+  let path: String
+  private let isNew: Bool
+
+  init(_ path: String) throws(AudioTokenError) {
+    isNew = mkdir(path, 0o777) == 0
+    var code = errno
+    if isNew || code == EEXIST {
+      // The slash makes the system refuse what is no folder.
+      code = access(path + "/", W_OK | X_OK) == 0 ? 0 : errno
+    }
+    guard code == 0 else {
       throw AudioTokenError(
         .output,
-        "The folder \(path) cannot be made or written to (\(String(cString: strerror(errno)))); choose another one.")
+        "The folder \(path) cannot be made or written to (\(String(cString: strerror(code)))); choose another one.")
     }
-    return path
+    self.path = path
+  }
+
+  /// Removes the folder again if it is new and empty.
+  func abandon() {
+    if isNew { rmdir(path) }
   }
 }

@@ -19,8 +19,10 @@ package final class AtomicFile {
   private static let bufferBytes = 256 << 10
 
   /// Makes the temporary file, so that a folder that cannot be written to is found before any work.
-  package init(path: String) throws(OutputFileError) {
+  /// - Parameter inputs: files that are read for it, and that it may not replace.
+  package init(path: String, keeping inputs: [String] = []) throws(OutputFileError) {
     let target = try Self.resolve(path)
+    if inputs.contains(where: { Self.isSameFile(target, $0) }) { throw .replacesInput(file: path) }
     let (folder, name) = Self.split(target)
     (descriptor, temporaryPath) = try Self.create(folder: folder, name: name, for: path)
     self.path = path
@@ -139,7 +141,8 @@ extension AtomicFile {
   private static func resolve(_ path: String) throws(OutputFileError) -> String {
     var status = stat()
     guard stat(path, &status) == 0 else {
-      if path.isEmpty || path.hasSuffix("/") { throw .notAFile(file: path, found: "the name of a folder") }
+      if path.isEmpty { throw .noName }
+      if path.hasSuffix("/") { throw .notAFile(file: path, found: "the name of a folder") }
       return path
     }
     switch status.st_mode & S_IFMT {
@@ -150,6 +153,12 @@ extension AtomicFile {
     guard let resolved = realpath(path, nil) else { throw OutputFileError(file: path, code: errno) }
     defer { free(resolved) }
     return String(cString: resolved)
+  }
+
+  private static func isSameFile(_ path: String, _ other: String) -> Bool {
+    var (first, second) = (stat(), stat())
+    return stat(path, &first) == 0 && stat(other, &second) == 0 && first.st_dev == second.st_dev
+      && first.st_ino == second.st_ino
   }
 
   private static func split(_ path: String) -> (folder: String, name: String) {

@@ -19,10 +19,12 @@ package enum Interruption {
     return lock
   }()
 
-  /// Catches SIGINT, SIGTERM and SIGHUP: they then remove the registered files and end the process with 128 + signal.
+  /// Catches SIGINT, SIGTERM, SIGHUP and SIGPIPE: they then remove the registered files and end the process with
+  /// 128 + signal. A file that grows over the limit of the process gives an error instead of a signal.
   package static func install() {
     _ = (slots, lock)
-    for number in [SIGINT, SIGTERM, SIGHUP] {
+    signal(SIGXFSZ, SIG_IGN)
+    for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] {
       signal(number) { number in
         for slot in 0..<Interruption.slotCount where Interruption.slots[slot * Interruption.slotBytes] != 0 {
           unlink(Interruption.slots + slot * Interruption.slotBytes)

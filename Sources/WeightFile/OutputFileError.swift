@@ -11,6 +11,10 @@ package enum OutputFileError: Error, Equatable, Sendable {
   /// The file is larger than the file system allows.
   case tooLarge(file: String)
   case failed(file: String, reason: String)
+  /// The target is one of the files that are read to make it.
+  case replacesInput(file: String)
+  /// The name is empty.
+  case noName
 
   init(file: String, code: Int32, neededBytes: Int? = nil) {
     switch code {
@@ -35,6 +39,10 @@ extension OutputFileError: CustomStringConvertible {
       return "\(file) is larger than its file system or the limit of this process allows; write to another disk."
     case .failed(let file, let reason):
       return "\(file) cannot be written (\(reason)); check the disk and try again."
+    case .replacesInput(let file):
+      return "\(file) cannot be written because it is one of the files to read; give the output another name."
+    case .noName:
+      return "The name of the output is empty; give the name of the file to write."
     }
   }
 }

@@ -63,7 +63,7 @@ extension WeightFileError: CustomStringConvertible {
 }
 
 /// Text from a file, safe to show: control characters replaced, at most 100 characters.
-func printable(_ text: String) -> String {
+package func printable(_ text: String) -> String {
   let shown = text.unicodeScalars.prefix(100).map { scalar -> Unicode.Scalar in
     switch scalar.properties.generalCategory {
     case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate: "?"

@@ -1,0 +1,73 @@
+import Foundation
+import Testing
+
+/// What a user gets from checkpoints.
+@Suite struct ConversionTests {
+  @Test func theSameCheckpointGivesTheSameModel() throws {
+    let folder = try TemporaryFolder()
+    let tiny = try TinyModel.shared
+    try FileManager.default.createDirectory(atPath: folder / "again", withIntermediateDirectories: true)
+    // The name of the model is that of its file.
+    let again = folder / "again/tiny.gguf"
+    try succeed(.convert, TinyModel.conversion(of: tiny.checkpoint, to: again))
+    #expect(try bytes(again) == bytes(tiny.model))
+  }
+
+  @Test func theConverterPrintsSizeAndErrorOfEachStage() throws {
+    let folder = try TemporaryFolder()
+    let outcome = try succeed(
+      .convert, TinyModel.conversion(of: try TinyModel.shared.checkpoint, to: folder / "m.gguf"))
+    let lines = outcome.output.split(separator: "\n")
+    #expect(
+      lines.dropFirst().map { $0.split(separator: " ")[0] } == [
+        "beats", "projector", "text", "unet", "vae", "\(folder / "m.gguf"):",
+      ])
+    for line in lines.dropFirst().dropLast() { #expect(line.hasSuffix(" %")) }
+  }
+
+  @Test func aLoRAChangesTheModelAndWeightTypesChangeItsSize() throws {
+    let folder = try TemporaryFolder()
+    let tiny = try TinyModel.shared
+    func size(_ options: [String]) throws -> Int {
+      try succeed(.convert, TinyModel.conversion(of: tiny.checkpoint, to: folder / "m.gguf") + options + ["--quiet"])
+      return try bytes(folder / "m.gguf").count
+    }
+    let int8 = try bytes(tiny.model)
+    #expect(try size(["--lora", tiny.checkpoint + "/lora.bin"]) == int8.count)
+    #expect(try bytes(folder / "m.gguf") != int8)
+    let half = try size(["--weights", "f16"])
+    #expect(half > int8.count)
+    #expect(try size(["--weights", "f32"]) > half)
+  }
+
+  @Test func inspectShowsSettingsAndSizes() throws {
+    let model = try TinyModel.shared.model
+    let text = try succeed(.audiotoken, ["inspect", model]).output
+    #expect(text.hasPrefix(model + ": "))
+    for word in ["general.architecture = ", "beats ", "projector ", "text ", "unet ", "vae "] {
+      #expect(text.contains(word), "\(word)")
+    }
+    let report = try parseObject(succeed(.audiotoken, ["inspect", model, "--json", "--tensors"]).output)
+    #expect(Set(report.keys) == ["file", "bytes", "hash", "settings", "stages", "tensors"])
+    #expect(report["bytes"] as? Int == (try bytes(model).count))
+    #expect((report["hash"] as? String)?.count == 64)
+    let stages = try #require(report["stages"] as? [String: [String: Int]])
+    #expect(Set(stages.keys) == ["beats", "projector", "text", "unet", "vae"])
+    let tensors = try #require(report["tensors"] as? [[String: Any]])
+    let total = tensors.reduce(0) { $0 + ($1["bytes"] as? Int ?? 0) }
+    #expect(stages.values.reduce(0) { $0 + ($1["bytes"] ?? 0) } == total)
+    #expect(total > 0)
+  }
+
+  @Test func verifyFindsASingleChangedBit() throws {
+    let folder = try TemporaryFolder()
+    let model = try TinyModel.shared.model
+    #expect(try succeed(.audiotoken, ["inspect", model, "--verify"]).output.contains("all checksums are right"))
+    var damaged = try bytes(model)
+    damaged[damaged.count / 2] ^= 1
+    let path = try folder.write("damaged.gguf", damaged)
+    let outcome = try run(.audiotoken, ["inspect", path, "--verify"])
+    #expect(outcome.exitCode == 65)
+    #expect(outcome.errors.contains("\(path) is damaged: tensor "))
+  }
+}
