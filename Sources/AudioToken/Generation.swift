@@ -137,7 +137,7 @@ extension Pipeline {
     try dump?.write("noise", noise, shape)
     var latents = channelLast(noise, plan)
     var step = UNetStep(plan: plan, context: context, networks: networks)
-    step.arena = try arena(for: .unet) { step.body($0, latents, timestep: 0) }
+    step.arena = try arena(for: .unet, isGuided: plan.images == 2) { step.body($0, latents, timestep: 0) }
     for (call, timestep) in plan.sampler.timesteps.enumerated() {
       let predictions = step(latents, timestep: timestep, kernels: kernels, pool: pool)
       if call == 0 {
@@ -169,7 +169,8 @@ extension Pipeline {
     func callAsFunction(_ latents: [Float], timestep: Int, kernels: KernelTable, pool: ThreadPool) -> [Float] {
       guard let arena else { preconditionFailure("the step was not planned") }
       defer { arena.release(to: 0) }
-      return body(Run(kernels: kernels, pool: pool, arena: arena), latents, timestep: timestep)
+      let run = Run(kernels: kernels, pool: pool, arena: arena, isGuided: plan.images == 2)
+      return body(run, latents, timestep: timestep)
     }
 
     @discardableResult

@@ -126,8 +126,8 @@ public final class Pipeline {
   }
 
   /// An arena of exactly the bytes that `body` takes.
-  func arena(for step: Step, _ body: (Run) -> Void) throws(AudioTokenError) -> Arena {
-    let peak = Run.peak(pool: pool, body)
+  func arena(for step: Step, isGuided: Bool = false, _ body: (Run) -> Void) throws(AudioTokenError) -> Arena {
+    let peak = Run.peak(pool: pool, isGuided: isGuided, body)
     guard let arena = Arena(capacity: peak) else {
       throw AudioTokenError(
         .system,

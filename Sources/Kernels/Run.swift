@@ -9,24 +9,29 @@ package final class Run {
   package let pool: ThreadPool
   package let arena: Arena
   package let isPlanning: Bool
+  /// Whether maps and matrices hold the two halves of classifier-free guidance, one after the other; products then
+  /// quantise the second half as its difference to the first.
+  package let isGuided: Bool
 
-  package init(kernels: KernelTable, pool: ThreadPool, arena: Arena) {
+  package init(kernels: KernelTable, pool: ThreadPool, arena: Arena, isGuided: Bool = false) {
     self.kernels = kernels
     self.pool = pool
     self.arena = arena
+    self.isGuided = isGuided
     isPlanning = false
   }
 
-  private init(planningFor pool: ThreadPool) {
+  private init(planningFor pool: ThreadPool, isGuided: Bool) {
     kernels = Oracle.kernels
     self.pool = pool
+    self.isGuided = isGuided
     arena = .planning()
     isPlanning = true
   }
 
   /// The bytes of arena that `body` needs, which depend on shapes and the number of threads.
-  package static func peak(pool: ThreadPool, _ body: (Run) -> Void) -> Int {
-    let run = Run(planningFor: pool)
+  package static func peak(pool: ThreadPool, isGuided: Bool = false, _ body: (Run) -> Void) -> Int {
+    let run = Run(planningFor: pool, isGuided: isGuided)
     body(run)
     return run.arena.peak
   }

@@ -33,7 +33,7 @@ struct Attention {
         run.scratch {
           let input = run.activations(x, for: query.weights)
           query(input, into: q, run)
-          let source = context.map { run.activations($0, for: key.weights) } ?? input
+          let source = context.map { run.activations($0, for: key.weights, isPaired: false) } ?? input
           key(source, into: k, run)
           value(source, into: v, run)
         }

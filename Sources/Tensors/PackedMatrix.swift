@@ -56,6 +56,9 @@ package struct PackedMatrix: @unchecked Sendable {
 }
 
 /// u8 rows, each with a scale and a zero point: value = scale[row] * (q - zero[row]). Rows are `stride` bytes apart.
+///
+/// Where `isPaired`, a row of the second half holds the difference to the row of the first half at the same place: the
+/// two halves of classifier-free guidance are nearly alike, and guidance multiplies the error of what tells them apart.
 package struct QuantizedRows: @unchecked Sendable {
   package let values: UnsafeMutablePointer<UInt8>
   package let scale: UnsafeMutablePointer<Float>
@@ -63,10 +66,10 @@ package struct QuantizedRows: @unchecked Sendable {
   package let rows: Int
   package let columns: Int
   package let stride: Int
+  package let isPaired: Bool
   package init(
     values: UnsafeMutablePointer<UInt8>, scale: UnsafeMutablePointer<Float>, zero: UnsafeMutablePointer<Int32>,
-    rows: Int,
-    columns: Int, stride: Int
+    rows: Int, columns: Int, stride: Int, isPaired: Bool
   ) {
     self.values = values
     self.scale = scale
@@ -74,6 +77,7 @@ package struct QuantizedRows: @unchecked Sendable {
     self.rows = rows
     self.columns = columns
     self.stride = stride
+    self.isPaired = isPaired
   }
 }
 
