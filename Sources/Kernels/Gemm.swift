@@ -85,7 +85,8 @@ extension Run {
       for item in range {
         let (block, rest) = item.quotientAndRemainder(dividingBy: shape.groups * slices)
         let (group, part) = rest.quotientAndRemainder(dividingBy: slices)
-        product.compute(block: block, group: group, panels: part * slice..<min((part + 1) * slice, shape.panelsPerGroup))
+        product.compute(
+          block: block, group: group, panels: part * slice..<min((part + 1) * slice, shape.panelsPerGroup))
       }
     }
   }
