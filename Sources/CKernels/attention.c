@@ -59,7 +59,7 @@ static inline void prefetch_tile(const at_attention *a, size_t first) {
   }
 }
 
-// Up to BLOCK - 1 keys beyond the tile's count are taken along: whatever the workspace holds there, it is never looked at.
+// Up to BLOCK - 1 keys beyond the tile's count are taken along: whatever the workspace holds there is never looked at.
 KERNEL_INLINE void score(const int rows, const at_attention *a, const state *s, size_t query) {
   const float *q[ROWS];
   UNROLLED for (int r = 0; r < rows; r++) q[r] = a->q + (query + (size_t)r) * a->q_stride;
@@ -147,8 +147,9 @@ KERNEL static void soften(int rows, const at_attention *a, const state *s, size_
   }
 }
 
-KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *a, const state *s, size_t query, size_t d,
-                       const float *correction) {
+// Adds the tile's values, for up to BLOCK channels of the head from d on.
+KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *a, const state *s, size_t query,
+                         size_t d, const float *correction) {
   const size_t width = a->head_width - d;
   f8 sum[ROWS][2];
   UNROLLED for (int r = 0; r < rows; r++) {

@@ -37,7 +37,8 @@ KERNEL_INLINE void tile(const bool half, const int rows, const int panels, const
   }
 }
 
-KERNEL_INLINE void tiles(const bool half, const int rows, const at_gemm *a, size_t first_row, size_t panel, size_t end) {
+KERNEL_INLINE void tiles(const bool half, const int rows, const at_gemm *a, size_t first_row, size_t panel,
+                         size_t end) {
   for (; panel + PANELS <= end; panel += PANELS) tile(half, rows, PANELS, a, first_row, panel);
   for (; panel < end; panel++) tile(half, rows, 1, a, first_row, panel);
 }

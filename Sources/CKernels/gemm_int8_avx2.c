@@ -1,6 +1,6 @@
-// u8 x s8 matrix product, exact for every code and weight: vpmaddubsw would saturate, so both sides are taken as s16 and
-// multiplied by vpmaddwd. A quad's even and odd bytes are separate multiplications: weights are split as they are loaded,
-// rows once for a group of panels.
+// u8 x s8 matrix product, exact for every code and weight: vpmaddubsw would saturate, so both sides are taken as s16
+// and multiplied by vpmaddwd. A quad's even and odd bytes are separate multiplications: weights are split as they are
+// loaded, rows once for a group of panels.
 #if defined(__x86_64__)
 #include "lanes.h"
 #include <string.h>

@@ -1,6 +1,6 @@
 // u8 x s8 matrix product, exact for every code and weight, on any aarch64. Codes less 128 are s8, so that two products
-// share an s16 lane before it is widened. Such a pair is in -32512...32768, one too many for the lane: it starts at -256,
-// and what that takes away is given back at the end, together with 128 times the sum of the weights.
+// share an s16 lane before it is widened. Such a pair is in -32512...32768, one too many for the lane: it starts at
+// -256, and what that takes away is given back at the end, together with 128 times the sum of the weights.
 #if defined(__aarch64__)
 #include "lanes.h"
 #include <string.h>

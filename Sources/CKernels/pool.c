@@ -161,8 +161,9 @@ at_pool *at_pool_create(int threads) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_attr_t attributes;
-  bool started = pthread_attr_init(&attributes) == 0;
-  if (started) pthread_attr_setstacksize(&attributes, STACK_BYTES);
+  bool started = true;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, STACK_BYTES);
   while (started && pool->helpers < threads - 1) {
     started = pthread_create(&pool->helper[pool->helpers], &attributes, help, pool) == 0;
     if (started) pool->helpers++;
