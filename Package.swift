@@ -9,6 +9,7 @@ let package = Package(
     .library(name: "AudioToken", targets: ["AudioToken"]),
     .executable(name: "audiotoken", targets: ["CLI"]),
     .executable(name: "audiotoken-convert", targets: ["ConverterCLI"]),
+    .executable(name: "audiotoken-random-checkpoint", targets: ["RandomCheckpointCLI"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
@@ -33,9 +34,15 @@ let package = Package(
     .executableTarget(
       name: "ConverterCLI", dependencies: ["Converter", "Models", "WeightFile", argumentParser], path: "Converter/CLI"),
 
+    // Checkpoints with random weights, for the tests and the demonstration.
+    .target(name: "RandomCheckpoint", dependencies: ["WeightFile"], path: "Converter/RandomCheckpoint"),
+    .executableTarget(
+      name: "RandomCheckpointCLI", dependencies: ["RandomCheckpoint"], path: "Converter/RandomCheckpointCLI"),
+
     .testTarget(name: "KernelsTests", dependencies: ["Kernels"]),
     .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"], exclude: ["Fixtures"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"]),
+    .testTarget(name: "RandomCheckpointTests", dependencies: ["RandomCheckpoint", "Checkpoints", "WeightFile"]),
     .testTarget(name: "AudioTokenTests", dependencies: ["AudioToken", "CPNG"], exclude: ["Fixtures"]),
     // Runs the programs as a user does, so it links none of them.
     .testTarget(name: "CommandTests"),

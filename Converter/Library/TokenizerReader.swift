@@ -53,7 +53,13 @@ enum TokenizerReader {
       }
       return Int32(id)
     }
-    guard !merges.isEmpty else { throw .tokenizer(file: mergesFile, reason: "it has no merges") }
+    // 256 bytes, within and at the end of words, and the two special tokens are no merges; a few words may have been added.
+    let expected = vocabulary.count - 2 * 256 - 2
+    guard merges.count > 0, merges.count + 1024 >= expected else {
+      throw .tokenizer(
+        file: mergesFile,
+        reason: "it has \(merges.count) merges, expected \(expected) for the \(vocabulary.count) tokens of vocab.json")
+    }
     var triples: [Int32] = []
     triples.reserveCapacity(3 * merges.count)
     for merge in merges {

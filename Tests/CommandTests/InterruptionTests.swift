@@ -4,7 +4,7 @@ import Testing
 
 /// What is left when a program cannot finish.
 @Suite struct InterruptionTests {
-  /// Waits until the program has begun `condition`; false if it takes a minute.
+  /// Waits for `condition`; false if it takes a minute.
   private func waits(until condition: () throws -> Bool) rethrows -> Bool {
     for _ in 0..<60_000 {
       if try condition() { return true }
@@ -17,7 +17,7 @@ import Testing
     let folder = try TemporaryFolder()
     let running = try RunningProgram(
       Program.audiotoken.path,
-      ["generate", try TinyModel.shared.model, TinyModel.sound, "-o", folder / "p.png", "--steps", "1000"])
+      ["generate", try TinyModel.shared.model, TinyModel.sound, "-o", folder / "p.png", "--steps", "500"])
     // After this line the UNet runs, for many seconds.
     #expect(waits { running.errors.contains("\ntext ") })
     #expect(try names(folder.path).count == 1, "the file to be is there")
@@ -102,5 +102,5 @@ private final class SmallDisk {
     guard mount("tmpfs", folder.path, "tmpfs", 0, "size=\(bytes)") == 0 else { throw TestError("no right to mount") }
   }
 
-  deinit { umount2(folder.path, Int32(MNT_DETACH.rawValue)) }
+  deinit { umount2(folder.path, Int32(MNT_DETACH)) }
 }

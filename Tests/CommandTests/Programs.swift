@@ -33,10 +33,7 @@ struct RunningProgram {
   private let process: pid_t
   private let folder: TemporaryFolder
 
-  /// - Parameters:
-  ///   - path: the program.
-  ///   - directory: where to run it.
-  init(_ path: String, _ arguments: [String], in directory: String? = nil) throws {
+  init(_ path: String, _ arguments: [String]) throws {
     folder = try TemporaryFolder()
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
@@ -45,11 +42,18 @@ struct RunningProgram {
     let write = O_WRONLY | O_CREAT | O_TRUNC
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, folder / "output", write, 0o600)
     posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, folder / "errors", write, 0o600)
-    if let directory { posix_spawn_file_actions_addchdir_np(&actions, directory) }
+    // The threads that run tests block signals, and programs inherit that.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    sigemptyset(&none)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
     var strings = ([path] + arguments).map { strdup($0) } + [nil]
     defer { for string in strings { free(string) } }
     var process = pid_t()
-    let code = posix_spawn(&process, path, &actions, nil, &strings, environ)
+    let code = posix_spawn(&process, path, &actions, &attributes, &strings, environ)
     guard code == 0 else { throw TestError("\(path) cannot be run: \(String(cString: strerror(code)))") }
     self.process = process
   }
@@ -72,14 +76,14 @@ struct RunningProgram {
 }
 
 /// Runs a program to its end.
-func run(_ program: Program, _ arguments: [String], in directory: String? = nil) throws -> Outcome {
-  try RunningProgram(program.path, arguments, in: directory).wait()
+func run(_ program: Program, _ arguments: [String]) throws -> Outcome {
+  try RunningProgram(program.path, arguments).wait()
 }
 
 /// Runs a program that has to succeed.
 @discardableResult
-func succeed(_ program: Program, _ arguments: [String], in directory: String? = nil) throws -> Outcome {
-  let outcome = try run(program, arguments, in: directory)
+func succeed(_ program: Program, _ arguments: [String]) throws -> Outcome {
+  let outcome = try run(program, arguments)
   guard outcome.exitCode == 0 else {
     throw TestError("\(program.rawValue) \(arguments) ended with \(outcome.exitCode ?? -1): \(outcome.errors)")
   }
