@@ -44,6 +44,8 @@ let package = Package(
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"]),
     .testTarget(name: "RandomCheckpointTests", dependencies: ["RandomCheckpoint", "Checkpoints", "WeightFile"]),
     .testTarget(name: "AudioTokenTests", dependencies: ["AudioToken", "CPNG"], exclude: ["Fixtures"]),
+    .testTarget(
+      name: "PipelineTests", dependencies: ["AudioToken", "Converter", "RandomCheckpoint", "WeightFile"]),
     // Runs the programs as a user does, so it links none of them.
     .testTarget(name: "CommandTests"),
   ]
