@@ -37,7 +37,7 @@ def _folder_holding(relative_path, folders):
     for folder in folders:
         if os.path.exists(os.path.join(folder, relative_path)):
             return folder
-    sys.exit(f"{relative_path} was not found; install requirements-no-deps.txt as README.md says and set TORCHAUDIO_DIR")
+    sys.exit(f"{relative_path} was not found; install it as README.md says and set TORCHAUDIO_DIR")
 
 
 def load():

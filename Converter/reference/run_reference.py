@@ -26,7 +26,6 @@ def add_options(parser):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prompt", default=DEFAULT_PROMPT)
     parser.add_argument("--scheduler", help="diffusers class; without it the checkpoint's own")
-    parser.add_argument("--skip-prk-steps", action="store_true", help="PNDM without Runge-Kutta steps, whatever the config")
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--height", type=int)
@@ -78,13 +77,12 @@ def text_stages(folder, prompt, token, put):
     return torch.cat([unconditional, conditional])
 
 
-def load_scheduler(folder, name, skip_prk_steps):
+def load_scheduler(folder, name):
     import diffusers
 
     with open(os.path.join(folder, "scheduler", "scheduler_config.json"), encoding="utf-8") as file:
         config = json.load(file)
-    extra = {"skip_prk_steps": True} if skip_prk_steps else {}
-    return getattr(diffusers, name or config["_class_name"]).from_config(config, **extra)
+    return getattr(diffusers, name or config["_class_name"]).from_config(config)
 
 
 def sample(unet, scheduler, states, options, put):
@@ -120,7 +118,7 @@ def run(checkpoint, wav, options, put):
     unet = UNet2DConditionModel.from_pretrained(os.path.join(folder, "unet")).float().eval()
     if options.lora:
         fold_lora(unet, torch.load(os.path.join(checkpoint, "lora.bin"), weights_only=True))
-    scheduler = load_scheduler(folder, options.scheduler, options.skip_prk_steps)
+    scheduler = load_scheduler(folder, options.scheduler)
     latents = sample(unet, scheduler, states, options, put)
     vae = AutoencoderKL.from_pretrained(os.path.join(folder, "vae")).float().eval()
     image = vae.decode(latents / vae.config.scaling_factor).sample[0]
