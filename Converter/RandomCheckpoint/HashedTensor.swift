@@ -15,7 +15,7 @@ struct HashedTensor {
   /// `tensor` has passed the layout's checks.
   init(_ tensor: Layout.Tensor, file: String) {
     self.tensor = tensor
-    seed = fnv1a64("\(file):\(tensor.name)".utf8)
+    seed = fnv1a64("\(file):\(tensor.tie ?? tensor.name)".utf8)
     count = tensor.count ?? 0
   }
 

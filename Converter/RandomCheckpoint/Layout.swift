@@ -30,6 +30,8 @@ struct Layout: Decodable {
     let shape: [Int]
     let mean: Double?
     let bound: Double?
+    /// The tensor of the same file whose values it has.
+    let tie: String?
     /// Of the little-endian elements.
     let crc32: UInt32
 

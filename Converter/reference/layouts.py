@@ -10,7 +10,8 @@ A layout is JSON: {"format", "name", "files": [file]}; each file has a path rela
   torch        "tensors"; "ordered": an OrderedDict with _metadata instead of a dict; "cfg": [{"key", "int" | "float" |
                "bool" | "string"}], with which the file is {"cfg": ..., "model": tensors}
 
-A tensor is {"name", "shape", "mean", "bound", "crc32"}, float32, or {"name", "shape", "crc32"}, int64 that counts from 0.
+A tensor is {"name", "shape", "mean", "bound", "crc32"}, float32, or {"name", "shape", "crc32"}, int64 that counts from 0. "tie" names the tensor of
+the same file whose values it has: models share some of their weights between layers.
 Its values depend on the path and the name given in the layout, whatever spelling is written.
 """
 import json
@@ -26,7 +27,7 @@ FORMAT = "audiotoken-random-checkpoint 1"
 def tensor_values(path, row):
     if "bound" not in row:
         return np.arange(np.prod(row["shape"]), dtype=np.int64).reshape(row["shape"])
-    return hashed_weights.values(path, row["name"], row["shape"], row["mean"], row["bound"])
+    return hashed_weights.values(path, row.get("tie", row["name"]), row["shape"], row["mean"], row["bound"])
 
 
 def checked_values(path, row):

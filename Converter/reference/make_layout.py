@@ -51,8 +51,12 @@ def spread(name, values):
 
 def tensor_rows(path, tensors):
     rows = []
+    first = {}
     for name, tensor in tensors.items():
         row = {"name": name, "shape": list(tensor.shape)}
+        owner = first.setdefault((tensor.data_ptr(), tensor.shape), name)
+        if owner != name:
+            row["tie"] = owner
         if tensor.dtype != torch.int64:
             row["mean"], row["bound"] = spread(name, tensor.detach().double().numpy())
         row["crc32"] = zlib.crc32(layouts.tensor_values(path, row).tobytes())
