@@ -30,7 +30,12 @@ let package = Package(
     // The offline converter: may use Foundation.
     .target(name: "Checkpoints", dependencies: ["WeightFile"], path: "Converter/Checkpoints"),
     .target(
-      name: "Converter", dependencies: ["AudioToken", "Checkpoints", "Models", "WeightFile"], path: "Converter/Library"),
+      name: "Converter", dependencies: ["AudioToken", "Checkpoints", "Models", "WeightFile"], path: "Converter",
+      exclude: [
+        "CLI", "Checkpoints", "RandomCheckpoint", "RandomCheckpointCLI", "reference",
+        "Resources/clip_merges.LICENSE.txt",
+      ],
+      sources: ["Library"], resources: [.copy("Resources/clip_merges.txt")]),
     .executableTarget(
       name: "ConverterCLI", dependencies: ["Converter", "Models", "WeightFile", argumentParser], path: "Converter/CLI"),
 

@@ -83,7 +83,7 @@ struct Layout: Decodable {
 
 extension Layout.File {
   /// Zip archives without the 64-bit extension end here; tests need far less.
-  private static let largestFile = 1 << 31
+  private static let largestSize = 1 << 31
   private static let mostTensors = 60_000
 
   /// What is wrong with this entry, or nil.
@@ -104,7 +104,7 @@ extension Layout.File {
     if tensors.count > Self.mostTensors { return "has \(tensors.count) tensors, more than \(Self.mostTensors)" }
     var total = 0
     for tensor in tensors {
-      guard let bytes = tensor.byteCount, bytes <= Self.largestFile - total else {
+      guard let bytes = tensor.byteCount, bytes <= Self.largestSize - total else {
         return "has a tensor \(tensor.name) of shape \(tensor.shape), which does not fit into a file of 2 GiB"
       }
       if (tensor.mean == nil) != (tensor.bound == nil) { return "has a tensor \(tensor.name) with half a range" }

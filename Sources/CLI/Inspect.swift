@@ -49,7 +49,7 @@ struct Inspect: ParsableCommand {
     if verify { print("all checksums are right") }
     print("\nsettings")
     for entry in file.metadata.entries where !entry.key.hasSuffix("crc32") {
-      print("  \(entry.key) = \(entry.value.description)")
+      print("  \(entry.key) = \(text(entry.value))")
     }
     print("\n" + row(["stage", "bytes"] + Self.types.map(\.description)))
     for stage in Stage.allCases {
@@ -61,6 +61,11 @@ struct Inspect: ParsableCommand {
     guard tensors else { return }
     print("")
     for tensor in file.tensors { print("\(tensor.name)  \(tensor.type)  \(tensor.dimensions)") }
+  }
+
+  private func text(_ value: MetadataValue) -> String {
+    guard case .array = value, case .array(let elements) = JSONText(value) else { return value.description }
+    return JSONText.array(elements).text
   }
 
   private func row(_ cells: [String]) -> String {
@@ -78,7 +83,7 @@ struct Inspect: ParsableCommand {
     }
     var members: [(String, JSONText)] = [
       ("file", .string(model)), ("bytes", .integer(file.byteCount)), ("hash", .string(file.contentHash)),
-      ("settings", .object(file.metadata.entries.map { ($0.key, .string($0.value.description)) })),
+      ("settings", .object(file.metadata.entries.map { ($0.key, JSONText($0.value)) })),
       ("stages", .object(stages)),
     ]
     if tensors {

@@ -13,6 +13,12 @@ import Testing
     #expect(try bytes(again) == bytes(tiny.model))
   }
 
+  @Test func aModelInOneFileFindsCLIPsMergesBesideTheConverter() {
+    let places = ["audiotoken-edge_Converter.resources", "../share/audiotoken"]
+    let found = places.filter { FileManager.default.fileExists(atPath: "\(Program.folder)/\($0)/clip_merges.txt") }
+    #expect(!found.isEmpty)
+  }
+
   @Test func theConverterPrintsSizeAndErrorOfEachStage() throws {
     let folder = try TemporaryFolder()
     let outcome = try succeed(
@@ -34,12 +40,10 @@ import Testing
     }
     let int8 = try bytes(tiny.model)
     _ = try size(["--lora", tiny.checkpoint + "/lora.bin"])
-    let folded = try parseObject(succeed(.audiotoken, ["inspect", folder / "m.gguf", "--json"]).output)
-    let plain = try parseObject(succeed(.audiotoken, ["inspect", tiny.model, "--json"]).output)
-    func checksums(_ report: [String: Any]) -> String? {
-      (report["settings"] as? [String: String])?["audiotoken.tensor.crc32"]
+    for (model, picture) in [(tiny.model, "plain.png"), (folder / "m.gguf", "folded.png")] {
+      try succeed(.audiotoken, ["generate", model, TinyModel.sound, "-o", folder / picture, "--steps", "1"])
     }
-    #expect(checksums(folded) != checksums(plain))
+    #expect(try pixels(folder / "plain.png") != pixels(folder / "folded.png"))
     let half = try size(["--weights", "f16"])
     #expect(half > int8.count)
     #expect(try size(["--weights", "f32"]) > half)
@@ -57,6 +61,10 @@ import Testing
     let size = try bytes(model).count
     #expect(report["bytes"] as? Int == size)
     #expect((report["hash"] as? String)?.count == 64)
+    let settings = try #require(report["settings"] as? [String: Any])
+    #expect(settings["general.architecture"] as? String == "audiotoken")
+    #expect(settings["audiotoken.unet.block_channels"] as? [Int] == [32, 64, 64, 64])
+    #expect((settings["audiotoken.source.sha256"] as? [String])?.count == 5)
     let stages = try #require(report["stages"] as? [String: [String: Int]])
     #expect(Set(stages.keys) == ["beats", "projector", "text", "unet", "vae"])
     let tensors = try #require(report["tensors"] as? [[String: Any]])

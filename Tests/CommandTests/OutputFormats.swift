@@ -31,6 +31,13 @@ struct PNGContents {
   }
 }
 
+/// The compressed pixels of a PNG file, without its texts.
+func pixels(_ path: String) throws -> Data {
+  let data = try bytes(path)
+  guard let start = data.range(of: Data("IDAT".utf8))?.lowerBound else { throw TestError("\(path) has no pixels") }
+  return data[start...]
+}
+
 /// A one-dimensional f32 .npy file.
 func readVector(_ path: String) throws -> [Float] {
   let data = [UInt8](try bytes(path))

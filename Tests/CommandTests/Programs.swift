@@ -9,7 +9,7 @@ enum Program: String {
 
   var path: String { "\(Self.folder)/\(rawValue)" }
 
-  private static let folder: String = {
+  static let folder: String = {
     if let folder = ProcessInfo.processInfo.environment["AUDIOTOKEN_PROGRAMS"] { return folder }
     var path = [CChar](repeating: 0, count: 4096)
     let length = readlink("/proc/self/exe", &path, path.count)
