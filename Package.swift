@@ -48,9 +48,13 @@ let package = Package(
     .testTarget(name: "WeightFileTests", dependencies: ["WeightFile"], exclude: ["Fixtures"]),
     .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"]),
     .testTarget(name: "RandomCheckpointTests", dependencies: ["RandomCheckpoint", "Checkpoints", "WeightFile"]),
+    .testTarget(name: "ModelsTests", dependencies: ["Models", "Kernels", "WeightFile"], exclude: ["Fixtures"]),
     .testTarget(name: "AudioTokenTests", dependencies: ["AudioToken", "CPNG"], exclude: ["Fixtures"]),
     .testTarget(
       name: "PipelineTests", dependencies: ["AudioToken", "Converter", "RandomCheckpoint", "WeightFile"]),
+    .testTarget(
+      name: "ConverterTests", dependencies: ["Converter", "Checkpoints", "AudioToken", "Models", "WeightFile"],
+      exclude: ["Fixtures"]),
     // Runs the programs as a user does, so it links none of them.
     .testTarget(name: "CommandTests"),
   ]

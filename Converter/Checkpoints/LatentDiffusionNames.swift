@@ -14,8 +14,9 @@ struct LatentDiffusionNames {
   static let clipPrefix = "cond_stage_model.transformer."
   static let openCLIPPrefix = "cond_stage_model.model."
 
-  /// The tensors of each component under their new names. A tensor of the UNet without a place there is an error, since
-  /// the network would compute something else; the VAE's encoder and what training left behind are skipped.
+  /// The tensors of each component under their new names. A tensor of the UNet, the VAE's decoder or a layer of the text
+  /// encoder without a place there is an error, since the network would compute something else; the VAE's encoder and what
+  /// training left behind are skipped.
   func split(
     _ checkpoint: Checkpoint, path: String
   ) throws(CheckpointError) -> [StableDiffusionComponent: [String: SourceTensor]] {
@@ -27,7 +28,12 @@ struct LatentDiffusionNames {
         }
         result[.unet, default: [:]][newName] = tensor.renamed(newName)
       } else if let rest = name.suffix(after: LatentDiffusionNames.vaePrefix) {
-        guard let newName = vae(rest) else { continue }
+        guard let newName = vae(rest) else {
+          guard !rest.hasPrefix("decoder.") else {
+            throw .unknownTensor(file: path, tensor: name, purpose: "the VAE decoder of Stable Diffusion 1.x or 2.x")
+          }
+          continue
+        }
         result[.vae, default: [:]][newName] = try asLinear(tensor, newName, path: path)
       } else if isOpenCLIP, let rest = name.suffix(after: LatentDiffusionNames.openCLIPPrefix) {
         try addOpenCLIP(rest, tensor, path: path, to: &result[.textEncoder, default: [:]])
@@ -185,9 +191,10 @@ struct LatentDiffusionNames {
     if kind == "in_proj_weight" || kind == "in_proj_bias" {
       return try addProjections(tensor, prefix, kind == "in_proj_weight" ? "weight" : "bias", path, to: &tensors)
     }
-    if let part = LatentDiffusionNames.openCLIPParts[parts[3..<(parts.count - 1)].joined(separator: ".")] {
-      tensors["\(prefix).\(part).\(kind)"] = tensor.renamed("\(prefix).\(part).\(kind)")
+    guard let part = LatentDiffusionNames.openCLIPParts[parts[3..<(parts.count - 1)].joined(separator: ".")] else {
+      throw .unknownTensor(file: path, tensor: tensor.name, purpose: "the text encoder of Stable Diffusion 2.x")
     }
+    tensors["\(prefix).\(part).\(kind)"] = tensor.renamed("\(prefix).\(part).\(kind)")
   }
 
   /// in_proj holds query, key and value one below the other: [3 * width, ...].

@@ -14,6 +14,8 @@ package enum ConvertError: Error, CustomStringConvertible {
   case configuration(file: String, key: String, found: String, expected: String)
   case schedule(file: String, reason: String)
   case unusedOption(String, folder: String)
+  case tooLarge(file: String, tensor: String)
+  case unusedTensor(file: String, tensor: String)
   case unusedLora(file: String, tensor: String)
   case tokenizer(file: String, reason: String)
   case noTokenizer(model: String)
@@ -41,6 +43,11 @@ package enum ConvertError: Error, CustomStringConvertible {
     case .schedule(let file, let reason): "\(file): \(reason)"
     case .unusedOption(let option, let folder):
       "\(option) is for models in a single file, and \(folder) is a folder, which says that itself; leave the option out."
+    case .tooLarge(let file, let tensor):
+      "\(file): \(tensor) has values beyond 65504, the largest of 16 bits; convert with --weights int8 or f32."
+    case .unusedTensor(let file, let tensor):
+      "\(file): \(tensor) has no place in the network that the configuration describes, so the result would be another "
+        + "one; check that the weights and the configuration belong together."
     case .unusedLora(let file, let tensor):
       "\(file): \(tensor) belongs to no attention projection of this UNet; give a LoRA that was trained for this model."
     case .tokenizer(let file, let reason): "\(file): \(reason); take the tokenizer folder of the original model."

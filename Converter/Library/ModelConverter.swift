@@ -149,18 +149,23 @@ package struct ModelConverter {
   /// Finds every requested tensor and checks its shape, so that nothing fails after minutes.
   private func checkEverything() throws(ConvertError) {
     var used: Set<String> = []
+    var read: [Stage: Set<String>] = [:]
     for request in manifest.requests {
+      var sources: [SourceTensor?] = []
       switch request {
       case .matrix(let name, let shape, _, let bias):
-        _ = try matrix(name, shape)
-        if bias { _ = try tensor(name + ".bias", [shape.outputs]) }
+        let matrix = try matrix(name, shape)
+        sources = [matrix.tensor, matrix.magnitude]
+        if bias { sources.append(try tensor(name + ".bias", [shape.outputs])) }
         if let lora, let names = NameMap.lora(name), lora.tensors[names.up] != nil || lora.tensors[names.down] != nil {
           used.formUnion([names.up, names.down])
         }
-      case .vector(let name, let dimensions): _ = try tensor(name, dimensions)
-      case .table(let name, let rows, let columns): _ = try tensor(name + ".weight", [rows, columns])
+      case .vector(let name, let dimensions): sources = [try tensor(name, dimensions)]
+      case .table(let name, let rows, let columns): sources = [try tensor(name + ".weight", [rows, columns])]
       }
+      read[request.stage, default: []].formUnion(sources.compactMap { $0?.name })
     }
+    try UnusedTensors.check(checkpoints, read: read)
     if let lora, let unused = lora.tensors.keys.filter({ !used.contains($0) }).min() {
       throw .unusedLora(file: lora.files.first?.path ?? "", tensor: unused)
     }

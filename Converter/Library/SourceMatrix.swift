@@ -4,6 +4,8 @@ import Checkpoints
 /// Row o is the source's [inputs, taps] for output o, taps fastest.
 struct SourceMatrix {
   let tensor: SourceTensor
+  /// Torch's magnitudes of a normalised weight, beside its directions.
+  let magnitude: SourceTensor?
   let rowLength: Int
   private let adjust: ((Int, UnsafeMutablePointer<Float>) -> Void)?
 
@@ -12,8 +14,12 @@ struct SourceMatrix {
     self.init(tensor, rowLength: rowLength, adjust: nil)
   }
 
-  private init(_ tensor: SourceTensor, rowLength: Int, adjust: ((Int, UnsafeMutablePointer<Float>) -> Void)?) {
+  private init(
+    _ tensor: SourceTensor, magnitude: SourceTensor? = nil, rowLength: Int,
+    adjust: ((Int, UnsafeMutablePointer<Float>) -> Void)?
+  ) {
     self.tensor = tensor
+    self.magnitude = magnitude
     self.rowLength = rowLength
     self.adjust = adjust
   }
@@ -45,7 +51,7 @@ struct SourceMatrix {
       }
     }
     let scales = zip(magnitude.floats(), squares).map { Float(Double($0) / $1.squareRoot()) }
-    self.init(direction, rowLength: rowLength) { _, values in
+    self.init(direction, magnitude: magnitude, rowLength: rowLength) { _, values in
       for i in 0..<rowLength { values[i] *= scales[i % taps] }
     }
   }

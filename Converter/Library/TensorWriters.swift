@@ -14,7 +14,7 @@ struct MatrixWriter {
     try writing { () throws(WeightFileError) in try writer.beginTensor(name + ".weight") }
     switch type {
     case .i8: try writeInt8(&error)
-    case .f16: try writeFloat { $0.map { Float16($0).bitPattern } }
+    case .f16: try writeFloat { values throws(ConvertError) in try halves(values, of: source.tensor) }
     default: try writeFloat { $0 }
     }
   }
@@ -29,13 +29,14 @@ struct MatrixWriter {
         throw .notFinite(file: source.tensor.path, tensor: source.tensor.name)
       }
       try append(packed, to: writer)
+      releasePages(after: panel)
     }
     try writing { () throws(WeightFileError) in try writer.endTensor() }
     try append(scales, as: name + ".scale", to: writer)
     try append(sums, as: name + ".sum", to: writer)
   }
 
-  private func writeFloat<Element>(_ convert: ([Float]) -> [Element]) throws(ConvertError) {
+  private func writeFloat<Element>(_ convert: ([Float]) throws(ConvertError) -> [Element]) throws(ConvertError) {
     var packer = PanelPacker(shape)
     for panel in 0..<shape.panels {
       var packed = [Float](repeating: 0, count: shape.taps * shape.inputs * MatrixShape.panel)
@@ -43,8 +44,16 @@ struct MatrixWriter {
         throw .notFinite(file: source.tensor.path, tensor: source.tensor.name)
       }
       try append(convert(packed), to: writer)
+      releasePages(after: panel)
     }
     try writing { () throws(WeightFileError) in try writer.endTensor() }
+  }
+
+  /// Gives the source's pages back now and then, so that memory does not grow with the largest matrix.
+  private func releasePages(after panel: Int) {
+    let elements = 4 << 20
+    let step = max(1, elements / (MatrixShape.panel * source.rowLength))
+    if panel % step == step - 1 { source.tensor.releasePages() }
   }
 }
 
@@ -62,14 +71,17 @@ struct TableWriter {
     var scales = [Float](repeating: 0, count: rows)
     for index in 0..<rows {
       row.withUnsafeMutableBufferPointer { if let base = $0.baseAddress { source.read(index, into: base) } }
-      let scale = row.withUnsafeBufferPointer { row in
-        codes.withUnsafeMutableBufferPointer { Quantiser.quantise(row, into: $0, &error) }
+      guard row.allSatisfy(\.isFinite) else {
+        throw .notFinite(file: source.tensor.path, tensor: source.tensor.name)
       }
-      guard let scale else { throw .notFinite(file: source.tensor.path, tensor: source.tensor.name) }
-      scales[index] = scale
       switch type {
-      case .i8: try append(codes, to: writer)
-      case .f16: try append(row.map { Float16($0).bitPattern }, to: writer)
+      case .i8:
+        scales[index] =
+          row.withUnsafeBufferPointer { row in
+            codes.withUnsafeMutableBufferPointer { Quantiser.quantise(row, into: $0, &error) }
+          } ?? 0
+        try append(codes, to: writer)
+      case .f16: try append(halves(row, of: source.tensor), to: writer)
       default: try append(row, to: writer)
       }
       // A vocabulary's table is the largest tensor: give its pages back on the way.
@@ -78,4 +90,11 @@ struct TableWriter {
     try writing { () throws(WeightFileError) in try writer.endTensor() }
     if type == .i8 { try append(scales, as: name + ".scale", to: writer) }
   }
+}
+
+/// The values as IEEE binary16, which has to hold them.
+private func halves(_ values: [Float], of tensor: SourceTensor) throws(ConvertError) -> [UInt16] {
+  let halves = values.map { Float16($0) }
+  guard halves.allSatisfy(\.isFinite) else { throw .tooLarge(file: tensor.path, tensor: tensor.name) }
+  return halves.map(\.bitPattern)
 }

@@ -45,7 +45,8 @@ package enum Oracle {
       &- Int32(bitPattern: ReferenceMath.roundingMagic.bitPattern)
   }
 
-  /// Per tap the integer sum is exact; taps are added in order, then the channel's scale, its bias and the residual.
+  /// Per tap the integer sum is exact, and modulo 2^32 where sums or zero points are damaged; taps are added in order, then
+  /// the channel's scale, its bias and the residual.
   static func gemmInt8(_ a: at_gemm) {
     let panel = Int(AT_PANEL)
     let quad = Int(AT_QUAD)
@@ -58,9 +59,9 @@ package enum Oracle {
           var dot: Int32 = 0
           for i in 0..<a.inputs {
             let block = ((o / panel) * a.taps + t) * (a.inputs / quad) + i / quad
-            dot += Int32(x[i]) * Int32(weights[(block * panel + o % panel) * quad + i % quad])
+            dot &+= Int32(x[i]) * Int32(weights[(block * panel + o % panel) * quad + i % quad])
           }
-          dot -= a.row_zero![t * a.row_count + r] * a.sum![t * a.panels * panel + o]
+          dot &-= a.row_zero![t * a.row_count + r] &* a.sum![t * a.panels * panel + o]
           let term = Float(dot) * a.row_scale![t * a.row_count + r]
           total = t == 0 ? term : total + term
         }

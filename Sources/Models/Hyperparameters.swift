@@ -61,6 +61,10 @@ private struct Keys {
   /// Four times it is the most inputs of a product whose sum of u8 x s8 is certain to fit 32 bits.
   static let limit = 1 << 14
   static let vocabularyLimit = 1 << 20
+  /// Layers of a stack. With it, the largest networks that a file can ask for have some 100,000 tensors.
+  static let depthLimit = 256
+  /// The same for stacks that lie inside other stacks.
+  static let innerDepthLimit = 16
 
   init(_ metadata: Metadata, _ stage: String) {
     self.metadata = metadata
@@ -88,14 +92,14 @@ private struct Keys {
   }
 
   /// Between one and eight sizes, or `count` of them where given.
-  func sizes(_ key: String, count: Int? = nil) throws(WeightFileError) -> [Int] {
+  func sizes(_ key: String, count: Int? = nil, limit: Int = Keys.limit) throws(WeightFileError) -> [Int] {
     let values = try metadata.integers(prefix + key)
     guard count.map({ $0 == values.count }) ?? (1...8).contains(values.count) else {
       throw refusal(key, found: "\(values.count) values", expected: count.map { "\($0) values" } ?? "1 to 8 values")
     }
     let sizes = Array(values)
-    guard sizes.allSatisfy({ (1...Self.limit).contains($0) }) else {
-      throw refusal(key, found: "\(sizes)", expected: "numbers from 1 to \(Self.limit)")
+    guard sizes.allSatisfy({ (1...limit).contains($0) }) else {
+      throw refusal(key, found: "\(sizes)", expected: "numbers from 1 to \(limit)")
     }
     return sizes
   }
@@ -128,8 +132,8 @@ extension BEATsConfiguration {
   fileprivate init(_ k: Keys) throws(WeightFileError) {
     self.init(
       patch: try k.size("patch"), embedWidth: try k.size("embed_width"), width: try k.size("width"),
-      layers: try k.size("layers"), heads: try k.size("heads"), feedForward: try k.size("feed_forward"),
-      positionKernel: try k.size("position_kernel"), positionGroups: try k.size("position_groups"),
+      layers: try k.size("layers", limit: Keys.depthLimit), heads: try k.size("heads"),
+      feedForward: try k.size("feed_forward"), positionKernel: try k.size("position_kernel"), positionGroups: try k.size("position_groups"),
       buckets: try k.size("buckets"), maximumDistance: try k.size("maximum_distance"), deepNorm: try k.bool("deep_norm")
     )
     try k.divide("width", [width], by: heads)
@@ -174,8 +178,8 @@ extension TextConfiguration {
     self.init(
       vocabulary: try k.size("vocabulary", limit: Keys.vocabularyLimit), positions: try k.size("positions"),
       width: try k.size("width"),
-      layers: try k.size("layers"), heads: try k.size("heads"), feedForward: try k.size("feed_forward"),
-      quickGELU: try k.bool("quick_gelu"), epsilon: try k.positive("epsilon"))
+      layers: try k.size("layers", limit: Keys.depthLimit), heads: try k.size("heads"),
+      feedForward: try k.size("feed_forward"), quickGELU: try k.bool("quick_gelu"), epsilon: try k.positive("epsilon"))
     try k.divide("width", [width], by: heads)
   }
 
@@ -199,8 +203,10 @@ extension UNetConfiguration {
       latentChannels: try k.size("latent_channels"), blockChannels: channels,
       downAttention: try k.flags("down_attention", count: levels),
       upAttention: try k.flags("up_attention", count: levels),
-      midBlock: try k.bool("mid_block"), layersPerBlock: try k.sizes("layers_per_block", count: levels),
-      transformerDepth: try k.sizes("transformer_depth", count: levels), heads: try k.sizes("heads", count: levels),
+      midBlock: try k.bool("mid_block"), 
+      layersPerBlock: try k.sizes("layers_per_block", count: levels, limit: Keys.innerDepthLimit),
+      transformerDepth: try k.sizes("transformer_depth", count: levels, limit: Keys.innerDepthLimit),
+      heads: try k.sizes("heads", count: levels),
       contextWidth: try k.size("context_width"), groups: try k.size("groups"), epsilon: try k.positive("epsilon"),
       flipSinToCos: try k.bool("flip_sin_to_cos"), frequencyShift: try k.natural("frequency_shift"))
     try k.divide("block_channels", channels, by: groups)
@@ -232,7 +238,8 @@ extension VAEConfiguration {
   fileprivate init(_ k: Keys) throws(WeightFileError) {
     self.init(
       latentChannels: try k.size("latent_channels"), outputChannels: try k.size("output_channels"),
-      blockChannels: try k.sizes("block_channels"), layersPerBlock: try k.size("layers_per_block"),
+      blockChannels: try k.sizes("block_channels"), 
+      layersPerBlock: try k.size("layers_per_block", limit: Keys.innerDepthLimit),
       groups: try k.size("groups"), scalingFactor: try k.positive("scaling_factor"),
       midAttention: try k.bool("mid_attention"), postQuantConvolution: try k.bool("post_quant_convolution"))
     try k.divide("block_channels", blockChannels, by: groups)

@@ -1,0 +1,216 @@
+import Foundation
+import Tensors
+import Testing
+
+@testable import Checkpoints
+@testable import Converter
+
+@Suite struct QuantiserTests {
+  private func quantise(_ values: [Float]) -> (codes: [Int8], scale: Float?, error: QuantisationError) {
+    var codes = [Int8](repeating: 99, count: values.count)
+    var error = QuantisationError()
+    let scale = values.withUnsafeBufferPointer { values in
+      codes.withUnsafeMutableBufferPointer { Quantiser.quantise(values, into: $0, &error) }
+    }
+    return (codes, scale, error)
+  }
+
+  @Test("No code is -128, the largest weight is met, and none is off by more than half a step")
+  func rows() throws {
+    var generator = Generator(1)
+    for round in 0..<3000 {
+      let size = Float(sign: .plus, exponent: Int.random(in: -60...60, using: &generator), significand: 1)
+      var values = generator.floats(1 + round % 40).map { $0 * size }
+      if round % 3 == 0 { values[0] = -(values.map(\.magnitude).max() ?? 1) }
+      let (codes, scale, error) = quantise(values)
+      let step = try #require(scale)
+      let greatest = values.map(\.magnitude).max() ?? 0
+      #expect((step - greatest / 127).magnitude <= step * 0x1p-22)
+      var noise = 0.0
+      for (value, code) in zip(values, codes) {
+        let off = Double(value) - Double(step) * Double(code)
+        noise += off * off
+        #expect(code != -128 && off.magnitude <= Double(step) * (0.5 + 127 * 0x1p-22), "\(value) in \(values)")
+        if value.magnitude == greatest { #expect(code.magnitude == 127) }
+      }
+      let signal = values.reduce(0) { $0 + Double($1) * Double($1) }
+      #expect((error.signal - signal).magnitude <= 1e-9 * signal)
+      #expect((error.noise - noise).magnitude <= 1e-3 * noise + 1e-12 * signal)
+    }
+  }
+
+  @Test("Rows of zeros and of denormals become zeros with a scale that harms nothing")
+  func smallRows() {
+    for values in [[0, 0, -0.0], [.leastNonzeroMagnitude, 0], [1e-38, -1e-38], [1.4e-36, 1e-37]] as [[Float]] {
+      let (codes, scale, error) = quantise(values)
+      #expect(scale == 0 && codes.allSatisfy { $0 == 0 } && error.relative.isFinite, "\(values)")
+    }
+    let (codes, scale, _) = quantise([1.6e-36, -0.79e-36])
+    #expect(codes == [127, -63] && (scale ?? 0) > 0)
+  }
+
+  @Test("The largest floats do not overflow")
+  func largeRows() {
+    let greatest = Float.greatestFiniteMagnitude
+    let (codes, scale, _) = quantise([greatest, -greatest, greatest / 4, 1])
+    #expect(codes == [127, -127, 32, 0] && scale?.isFinite == true)
+  }
+
+  @Test("A value that is no number is refused wherever it stands")
+  func notFinite() {
+    for value in [Float.nan, .infinity, -.infinity, .signalingNaN] {
+      for position in 0..<5 {
+        var values: [Float] = [1, 2, 3, 4, 5]
+        values[position] = value
+        #expect(quantise(values).scale == nil)
+      }
+    }
+    #expect(quantise([]).scale == 0)
+  }
+}
+
+@Suite struct PanelPackerTests {
+  static let shapes = [
+    MatrixShape(outputs: 1, inputs: 1), MatrixShape(outputs: 8, inputs: 4), MatrixShape(outputs: 9, inputs: 5),
+    MatrixShape(outputs: 17, inputs: 3, taps: 9), MatrixShape(outputs: 3, inputs: 10, taps: 4),
+    MatrixShape(outputs: 12, inputs: 4, taps: 8, groups: 3), MatrixShape(outputs: 24, inputs: 6, taps: 5, groups: 4),
+    MatrixShape(outputs: 40, inputs: 7, taps: 2, groups: 2), MatrixShape(outputs: 16, inputs: 16, taps: 1, groups: 1),
+  ]
+
+  private func source(_ shape: MatrixShape, _ values: [Float]) throws -> SourceMatrix {
+    let folder = try TemporaryFolder()
+    let tensor = PlainTensor(shape: [shape.outputs, shape.inputs, shape.taps], values: values)
+    let path = try folder.write("w.safetensors", Safetensors.file(["w": tensor]))
+    return SourceMatrix(
+      try #require(try Checkpoint(path: path).tensors["w"]), rowLength: shape.inputs * shape.taps)
+  }
+
+  private func place(_ output: Int, _ shape: MatrixShape) -> Int {
+    let perGroup = shape.outputs / shape.groups
+    return output / perGroup * ((perGroup + 7) / 8 * 8) + output % perGroup
+  }
+
+  @Test("What is packed is found by the formula of the file's description", arguments: shapes)
+  func int8(_ shape: MatrixShape) throws {
+    var generator = Generator(shape.outputs)
+    let values = generator.floats(shape.outputs * shape.inputs * shape.taps)
+    let matrix = try source(shape, values)
+    var packer = PanelPacker(shape)
+    let quads = (shape.inputs + 3) / 4
+    let panels = shape.groups * ((shape.outputs / shape.groups + 7) / 8)
+    var all: [Int8] = []
+    var scales = [Float](repeating: 0, count: panels * 8)
+    var sums = [Int32](repeating: 0, count: shape.taps * panels * 8)
+    var error = QuantisationError()
+    for panel in 0..<panels {
+      var packed = [Int8](repeating: 0, count: shape.taps * quads * 32)
+      #expect(packer.int8(panel, of: matrix, into: &packed, scales: &scales, sums: &sums, &error))
+      all += packed
+    }
+    var found = 0
+    for output in 0..<shape.outputs {
+      let o = place(output, shape)
+      for tap in 0..<shape.taps {
+        var sum: Int32 = 0
+        for input in 0..<shape.inputs {
+          let code = all[((o / 8 * shape.taps * quads + tap * quads + input / 4) * 8 + o % 8) * 4 + input % 4]
+          let value = values[(output * shape.inputs + input) * shape.taps + tap]
+          #expect((Float(code) * scales[o] - value).magnitude <= scales[o] * 0.50001)
+          sum += Int32(code)
+          found += code == 0 ? 0 : 1
+        }
+        #expect(sums[tap * panels * 8 + o] == sum)
+      }
+    }
+    #expect(all.count { $0 != 0 } == found, "padding is not zero")
+    #expect(scales.count { $0 != 0 } == shape.outputs)
+  }
+
+  @Test("Floats are packed unchanged", arguments: shapes)
+  func floats(_ shape: MatrixShape) throws {
+    var generator = Generator(shape.inputs)
+    let values = generator.floats(shape.outputs * shape.inputs * shape.taps, 0.5...1)
+    let matrix = try source(shape, values)
+    var packer = PanelPacker(shape)
+    let row = shape.taps * shape.inputs
+    var all: [Float] = []
+    for panel in 0..<shape.groups * ((shape.outputs / shape.groups + 7) / 8) {
+      var packed = [Float](repeating: 0, count: row * 8)
+      #expect(packer.float(panel, of: matrix, into: &packed))
+      all += packed
+    }
+    for output in 0..<shape.outputs {
+      let o = place(output, shape)
+      for tap in 0..<shape.taps {
+        for input in 0..<shape.inputs {
+          let found = all[(o / 8 * row + tap * shape.inputs + input) * 8 + o % 8]
+          #expect(found == values[(output * shape.inputs + input) * shape.taps + tap])
+        }
+      }
+    }
+    #expect(all.count { $0 != 0 } == values.count, "padding is not zero")
+  }
+}
+
+@Suite struct SourceMatrixTests {
+  private struct Case: Decodable {
+    let weight: [Float]
+    let up: [Float]
+    let down: [Float]
+    let folded: [Double]
+  }
+
+  private func fold(_ tensors: [String: PlainTensor], _ make: ([String: SourceTensor]) throws -> SourceMatrix, rows: Int)
+    throws -> [Float]
+  {
+    let folder = try TemporaryFolder()
+    let checkpoint = try Checkpoint(path: folder.write("w.safetensors", Safetensors.file(tensors)))
+    let matrix = try make(checkpoint.tensors)
+    // Each row by itself, the last one first.
+    var result = [Float](repeating: .nan, count: rows * matrix.rowLength)
+    result.withUnsafeMutableBufferPointer { buffer in
+      for row in (0..<rows).reversed() { matrix.read(row, into: buffer.baseAddress! + row * matrix.rowLength) }
+    }
+    return result
+  }
+
+  private func golden(_ name: String) throws -> Case {
+    let data = try Data(contentsOf: URL(fileURLWithPath: fixture("folding.json")))
+    return try #require(try JSONDecoder().decode([String: Case].self, from: data)[name])
+  }
+
+  private func expectClose(_ found: [Float], _ expected: [Double]) {
+    #expect(found.count == expected.count)
+    for (found, expected) in zip(found, expected) {
+      #expect((Double(found) - expected).magnitude <= 4 * 0x1p-23 * max(1, expected.magnitude))
+    }
+  }
+
+  @Test("A LoRA is added as torch adds it")
+  func lora() throws {
+    let golden = try golden("lora")
+    let found = try fold(
+      [
+        "w": PlainTensor(shape: [6, 5], values: golden.weight), "up": PlainTensor(shape: [6, 2], values: golden.up),
+        "down": PlainTensor(shape: [2, 5], values: golden.down),
+      ],
+      { tensors in
+        SourceMatrix(
+          try #require(tensors["w"]), rowLength: 5, up: try #require(tensors["up"]), down: try #require(tensors["down"]))
+      }, rows: 6)
+    expectClose(found, golden.folded)
+  }
+
+  @Test("A weight norm over the last dimension is multiplied out as torch does it")
+  func weightNorm() throws {
+    let golden = try golden("norm")
+    let found = try fold(
+      [
+        "v": PlainTensor(shape: [6, 4, 5], values: golden.weight), "g": PlainTensor(shape: [1, 1, 5], values: golden.up),
+      ],
+      { tensors in
+        SourceMatrix(direction: try #require(tensors["v"]), magnitude: try #require(tensors["g"]), rowLength: 20)
+      }, rows: 6)
+    expectClose(found, golden.folded)
+  }
+}

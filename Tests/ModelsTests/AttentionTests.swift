@@ -1,0 +1,139 @@
+import Glibc
+import Kernels
+import Tensors
+import Testing
+
+@testable import Models
+
+@Suite struct AttentionTests {
+  enum Mask: CaseIterable {
+    case none
+    case causal
+    case gatedBias
+  }
+
+  private struct Problem {
+    let images: Int
+    let queries: Int
+    let keys: Int
+    let heads: Int
+    let headWidth: Int
+    let spread: Float
+
+    func values(_ seed: Int, _ rows: Int) -> [Float] {
+      var generator = Generator(seed)
+      return generator.floats(images * rows * heads * headWidth, -spread...spread)
+    }
+  }
+
+  /// softmax(q k^T / sqrt(width) + gate * bias) v in f64, one output at a time.
+  private func expected(
+    _ p: Problem, _ q: [Float], _ k: [Float], _ v: [Float], gate: [Float], bias: [Float], _ mask: Mask
+  ) -> [Bounded] {
+    let width = p.heads * p.headWidth
+    var result = [Bounded](repeating: Bounded(value: 0, error: 0), count: p.images * p.queries * width)
+    for item in 0..<p.images * p.heads * p.queries {
+      let (image, rest) = item.quotientAndRemainder(dividingBy: p.heads * p.queries)
+      let (head, i) = rest.quotientAndRemainder(dividingBy: p.queries)
+      var scores: [Double] = []
+      var scoreError = 0.0
+      for j in 0..<(mask == .causal ? min(p.keys, i + 1) : p.keys) {
+        var score = 0.0
+        var size = 0.0
+        for d in 0..<p.headWidth {
+          let product =
+            Double(q[(image * p.queries + i) * width + head * p.headWidth + d])
+            * Double(k[(image * p.keys + j) * width + head * p.headWidth + d])
+          score += product
+          size += product.magnitude
+        }
+        score /= Double(p.headWidth).squareRoot()
+        size /= Double(p.headWidth).squareRoot()
+        if mask == .gatedBias {
+          let added = Double(gate[head * p.queries + i]) * Double(bias[head * (2 * p.keys - 1) + j - i + p.keys - 1])
+          score += added
+          size += added.magnitude
+        }
+        scores.append(score)
+        scoreError = max(scoreError, Double(p.headWidth + 4) * 0x1p-24 * size)
+      }
+      let highest = scores.max() ?? 0
+      let weights = scores.map { exp($0 - highest) }
+      let total = weights.reduce(0, +)
+      // A score that is off by e makes a weight, and so the sum of weights, off by a factor e; the exponential itself by
+      // 2e-7 and the rounding of its argument; and both sums round once a key.
+      let largest = scores.map { ($0 - highest).magnitude }.max() ?? 0
+      let relative = 2 * (scoreError + 3e-7 + min(largest, 90) * 0x1p-23) + Double(2 * p.keys + 16) * 0x1p-24
+      for d in 0..<p.headWidth {
+        var sum = 0.0
+        var size = 0.0
+        for (j, weight) in weights.enumerated() {
+          let value = Double(v[(image * p.keys + j) * width + head * p.headWidth + d])
+          sum += weight * value / total
+          size += weight * value.magnitude / total
+        }
+        result[(image * p.queries + i) * width + head * p.headWidth + d] = Bounded(
+          value: sum, error: relative * size + 1e-30)
+      }
+    }
+    return result
+  }
+
+  private func check(_ p: Problem, _ mask: Mask, seed: Int) throws {
+    let run = try makeRun(pools[seed % 3])
+    let width = p.heads * p.headWidth
+    let (q, k, v) = (p.values(seed, p.queries), p.values(seed + 1, p.keys), p.values(seed + 2, p.keys))
+    var generator = Generator(seed)
+    let gate = generator.floats(p.heads * p.queries, 0...2)
+    let bias = generator.floats(p.heads * (2 * p.keys - 1), -3...3)
+    let attentionMask: AttentionMask =
+      switch mask {
+      case .none: .none
+      case .causal: .causal
+      case .gatedBias:
+        .gatedBias(gate: run.matrix(p.heads, p.queries, gate), bias: run.matrix(p.heads, 2 * p.keys - 1, bias))
+      }
+    let out = run.blank(p.images * p.queries, width)
+    run.attend(
+      run.matrix(p.images * p.queries, width, q), run.matrix(p.images * p.keys, width, k),
+      run.matrix(p.images * p.keys, width, v), into: out, images: p.images, heads: p.heads, mask: attentionMask)
+    expectWithin(out.elements, expected(p, q, k, v, gate: gate, bias: bias, mask), "\(p) \(mask)")
+  }
+
+  @Test("Attention is the softmax over all keys of its own image", arguments: Mask.allCases)
+  func softmax(_ mask: Mask) throws {
+    for (seed, (tokens, heads, headWidth)) in [
+      (1, 1, 1), (2, 3, 5), (63, 2, 8), (64, 1, 4), (65, 2, 12), (97, 2, 8), (130, 1, 40),
+    ].enumerated() {
+      let images = mask == .gatedBias ? 1 : 2
+      for spread in [Float(1), 12] {
+        try check(
+          Problem(
+            images: images, queries: tokens, keys: tokens, heads: heads, headWidth: headWidth, spread: spread),
+          mask, seed: seed)
+      }
+    }
+  }
+
+  @Test("Pictures attend to texts of another length")
+  func crossAttention() throws {
+    for (seed, (queries, keys)) in [(1, 77), (100, 1), (200, 77), (96, 64), (5, 129)].enumerated() {
+      try check(
+        Problem(images: 2, queries: queries, keys: keys, heads: 2, headWidth: 10, spread: 2), .none, seed: seed)
+    }
+  }
+
+  @Test("Scores that are all far below or above zero keep their softmax")
+  func shiftedScores() throws {
+    let run = try makeRun()
+    // q k^T is -2000 or 2000 for every key, and exp of either alone is no number to divide by.
+    for sign in [Float(-1), 1] {
+      let v = (0..<100).map(Float.init)
+      let out = run.blank(1, 1)
+      run.attend(
+        run.matrix(1, 1, [sign * 2000]), run.matrix(100, 1, [Float](repeating: 1, count: 100)),
+        run.matrix(100, 1, v), into: out, images: 1, heads: 1)
+      #expect((out.elements[0] - 49.5).magnitude < 1e-4)
+    }
+  }
+}

@@ -1,0 +1,162 @@
+import Foundation
+import Kernels
+import Tensors
+import Testing
+import WeightFile
+
+@testable import Models
+
+/// A tensor to write: zeros, of a type and dimensions of which either may be wrong.
+private struct Declared {
+  var name: String
+  var type: TensorType
+  var dimensions: [Int]
+}
+
+@Suite struct MappedWeightsTests {
+  private static let shape = MatrixShape(outputs: 10, inputs: 6, taps: 9)
+
+  private static let int8 = [
+    Declared(name: "unet.a.weight", type: .i8, dimensions: [2, 18, 8, 4]),
+    Declared(name: "unet.a.scale", type: .f32, dimensions: [16]),
+    Declared(name: "unet.a.sum", type: .i32, dimensions: [9, 16]),
+    Declared(name: "unet.a.bias", type: .f32, dimensions: [16]),
+  ]
+
+  @discardableResult
+  private func withFile<Result>(_ tensors: [Declared], _ body: (WeightFile) throws -> Result) throws -> Result {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("models-\(UUID().uuidString).gguf").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let declarations = tensors.map { TensorDeclaration(name: $0.name, type: $0.type, dimensions: $0.dimensions) }
+    let writer = try WeightFileWriter(path: path, metadata: Metadata(file: path), tensors: declarations)
+    for declaration in declarations {
+      let bytes = [UInt8](repeating: 0, count: try #require(declaration.checkedByteCount))
+      try bytes.withUnsafeBytes { try writer.write(declaration.name, $0) }
+    }
+    try writer.finish()
+    return try body(try WeightFile(path: path))
+  }
+
+  /// The error of asking for the matrix, or nil.
+  private func refusal(
+    _ tensors: [Declared], _ precision: Precision = .quantized, shape: MatrixShape = Self.shape
+  ) throws -> WeightError? {
+    try withFile(tensors) { file in
+      do throws(WeightError) {
+        _ = try MappedWeights(file).matrix("unet.a", shape, precision, bias: true)
+        return nil
+      } catch {
+        #expect(error.description.contains(file.path) && error.description.hasSuffix("convert the model again."))
+        return error
+      }
+    }
+  }
+
+  @Test("Matrices of all three types are found where they are mapped")
+  func matrices() throws {
+    #expect(try refusal(Self.int8) == nil)
+    for type in [TensorType.f32, .f16] {
+      let weight = Declared(name: "unet.a.weight", type: type, dimensions: [2, 54, 8])
+      #expect(try refusal([weight, Self.int8[3]]) == nil)
+    }
+    let f32 = Declared(name: "unet.a.weight", type: .f32, dimensions: [2, 54, 8])
+    #expect(try refusal([f32, Self.int8[3]], .kept) == nil)
+    try withFile(Self.int8) { file in
+      let matrix = try MappedWeights(file).matrix("unet.a", Self.shape, .quantized, bias: true)
+      let scale = try #require(file["unet.a.scale"])
+      guard case .int8(_, let found, _) = matrix.elements else { return fail("not int8") }
+      #expect(UnsafeRawPointer(found) == file.bytes(of: scale), "the scales are a copy")
+    }
+  }
+
+  @Test("A missing tensor is named", arguments: 0..<4)
+  func missing(_ index: Int) throws {
+    var tensors = Self.int8
+    let name = tensors.remove(at: index).name
+    guard case .missing(_, name)? = try refusal(tensors) else { return fail("\(name) is not missed") }
+  }
+
+  @Test("A tensor of another type is named with both types", arguments: 0..<4)
+  func wrongType(_ index: Int) throws {
+    var tensors = Self.int8
+    tensors[index].type = index == 2 ? .f32 : .i32
+    guard case .type(_, tensors[index].name, let expected, "\(tensors[index].type)")? = try refusal(tensors) else {
+      return fail("\(tensors[index].name) of another type is taken")
+    }
+    #expect(expected.contains(["int8", "f32", "i32", "f32"][index]))
+  }
+
+  @Test("Layers that stay float take no int8 and no f16")
+  func kept() throws {
+    let f16 = Declared(name: "unet.a.weight", type: .f16, dimensions: [2, 54, 8])
+    for tensors in [Self.int8, [f16, Self.int8[3]]] {
+      guard case .type(_, "unet.a.weight", "float32", _)? = try refusal(tensors, .kept) else {
+        Issue.record("taken")
+        continue
+      }
+    }
+  }
+
+  @Test("A tensor of another shape is named with both shapes", arguments: 0..<4)
+  func wrongShape(_ index: Int) throws {
+    for change in [-1, 1] {
+      var tensors = Self.int8
+      let last = tensors[index].dimensions.count - 1
+      tensors[index].dimensions[last] += change
+      let error = try refusal(tensors)
+      guard case .shape(_, tensors[index].name, Self.int8[index].dimensions, tensors[index].dimensions)? = error else {
+        Issue.record("\(tensors[index].name) \(tensors[index].dimensions): \(String(describing: error))")
+        continue
+      }
+    }
+    // As many elements in another order are not the same tensor either.
+    var tensors = Self.int8
+    tensors[0].dimensions = [18, 2, 8, 4]
+    guard case .shape? = try refusal(tensors) else { return fail("transposed panels are taken") }
+  }
+
+  @Test("Tables and vectors are checked like matrices")
+  func tablesAndVectors() throws {
+    let weight = Declared(name: "text.t.weight", type: .i8, dimensions: [5, 6])
+    let scale = Declared(name: "text.t.scale", type: .f32, dimensions: [5])
+    func table(_ tensors: [Declared]) throws -> WeightError? {
+      try withFile(tensors) { file in
+        do throws(WeightError) { _ = try MappedWeights(file).table("text.t", rows: 5, columns: 6) } catch {
+          return error
+        }
+        return nil
+      }
+    }
+    #expect(try table([weight, scale]) == nil)
+    #expect(try table([Declared(name: "text.t.weight", type: .f16, dimensions: [5, 6])]) == nil)
+    guard case .missing(_, "text.t.scale")? = try table([weight]) else { return fail("no scale") }
+    guard case .missing(_, "text.t.weight")? = try table([scale]) else { return fail("no weight") }
+    guard case .type(_, "text.t.weight", _, "i32")? = try table([
+      Declared(name: "text.t.weight", type: .i32, dimensions: [5, 6])
+    ]) else { return fail("i32") }
+    guard case .shape(_, "text.t.weight", [5, 6], [6, 5])? = try table([
+      Declared(name: "text.t.weight", type: .f32, dimensions: [6, 5])
+    ]) else { return fail("transposed") }
+
+    try withFile([Declared(name: "unet.v", type: .f32, dimensions: [4]), weight]) { file in
+      let weights = MappedWeights(file)
+      _ = try weights.vector("unet.v", [4])
+      #expect(throws: WeightError.shape(file: file.path, tensor: "unet.v", expected: [5], found: [4])) {
+        try weights.vector("unet.v", [5])
+      }
+      #expect(throws: WeightError.missing(file: file.path, tensor: "unet.w")) { try weights.vector("unet.w", [4]) }
+      #expect(throws: WeightError.type(file: file.path, tensor: "text.t.weight", expected: "f32", found: "i8")) {
+        try weights.vector("text.t.weight", [5, 6])
+      }
+    }
+  }
+
+  @Test("A file without weights is refused at the first one")
+  func empty() throws {
+    try withFile([]) { file in
+      #expect(throws: WeightError.missing(file: file.path, tensor: "beats.patch_embedding.weight")) {
+        try Networks(MappedWeights(file), Micro.configuration)
+      }
+    }
+  }
+}

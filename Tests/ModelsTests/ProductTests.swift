@@ -1,0 +1,242 @@
+import Kernels
+import Tensors
+import Testing
+
+@testable import Models
+
+/// The exact sum of products of one output, and what its error depends on.
+private struct Products {
+  var value = 0.0
+  /// Sum of |x w|.
+  var magnitude = 0.0
+  /// Sum of what rounding x to its row's 255 steps may change.
+  var quantisation = 0.0
+  var terms = 0
+
+  mutating func add(_ x: Float, _ w: Float, step: Double) {
+    value += Double(x) * Double(w)
+    magnitude += (Double(x) * Double(w)).magnitude
+    // Half a step, and the rounding of x / step, which is below 255.
+    quantisation += step * (0.5 + 255 * 0x1p-22) * Double(w).magnitude
+    terms += 1
+  }
+
+  /// Adds the bias and the residual. Floats: each of the products and sums rounds once, and no partial sum is larger than
+  /// the sum of magnitudes. Int8: integers are exact; the taps, the scales and the weights themselves round.
+  func bounded(_ kind: RandomWeights.Kind, taps: Int, isExact: Bool, plus others: Float...) -> Bounded {
+    let total = others.reduce(value) { $0 + Double($1) }
+    let size = others.reduce(magnitude + quantisation) { $0 + Double($1.magnitude) }
+    let roundings = Double(kind == .int8 ? 2 * taps + 8 : terms + 4)
+    let steps = kind == .int8 && !isExact ? quantisation : 0
+    return Bounded(value: total, error: steps + roundings * 0x1p-24 * size)
+  }
+}
+
+/// The inputs of a layer: rows of channels.
+private struct Input {
+  let columns: Int
+  var values: [Float]
+  /// Whether quantising the rows changes nothing.
+  let isExact: Bool
+
+  /// With `exact`, integers between two whose distance is 255, times a power of two that differs from row to row.
+  init(_ rows: Int, _ columns: Int, exact: Bool, seed: Int) {
+    var generator = Generator(seed)
+    self.columns = columns
+    isExact = exact
+    values = []
+    for row in 0..<rows {
+      if exact {
+        let low = columns > 1 ? Int.random(in: 0...255, using: &generator) : row % 2 * 255
+        let scale = Float(sign: .plus, exponent: row % 7 - 8, significand: 1)
+        var integers = (0..<columns).map { _ in Int.random(in: -low...255 - low, using: &generator) }
+        integers[row % columns] = -low
+        integers[(row + columns / 2) % columns] = columns > 1 ? 255 - low : [255, -255][row % 2]
+        values += integers.map { Float($0) * scale }
+      } else {
+        // Rows of one sign, of both, and of zeros alone.
+        let range: ClosedRange<Float> = [-1...1, 0.5...3, -2...(-1), -100...0.01, 0...0][row % 5]
+        values += generator.floats(columns, range)
+      }
+    }
+  }
+
+  subscript(row: Int, column: Int) -> Float { values[row * columns + column] }
+
+  func step(_ row: Int) -> Double {
+    let slice = values[row * columns..<(row + 1) * columns]
+    return (Double(max(0, slice.max() ?? 0)) - Double(min(0, slice.min() ?? 0))) / 255
+  }
+}
+
+/// What is added to a product.
+private enum Residual: CaseIterable {
+  case none
+  case separate
+  case inPlace
+}
+
+@Suite struct ProductTests {
+  static let cases = RandomWeights.Kind.allCases.flatMap { kind in [(kind, false), (kind, true)] }
+
+  @Test("A linear layer multiplies by the weights of the file", arguments: cases)
+  func linear(_ kind: RandomWeights.Kind, exact: Bool) throws {
+    for (rows, inputs, outputs) in [(1, 1, 1), (3, 7, 9), (61, 4, 8), (5, 50, 20), (130, 33, 17), (2, 320, 40)] {
+      for (index, residual) in Residual.allCases.enumerated() {
+        let run = try makeRun(pools[index])
+        let weights = RandomWeights(kind)
+        let layer = try Linear(Weights(weights, "layer"), inputs, outputs, bias: index != 1)
+        let dense = try #require(weights.matrices["layer"])
+        let input = Input(rows, inputs, exact: exact, seed: rows + inputs)
+        var generator = Generator(outputs)
+        let added = residual == .none ? nil : generator.floats(rows * outputs)
+        let x = run.matrix(rows, inputs, input.values)
+        let out = residual == .inPlace ? run.matrix(rows, outputs, added!) : run.blank(rows, outputs)
+        let other = residual == .separate ? run.matrix(rows, outputs, added!) : out
+        layer(x, into: out, adding: residual == .none ? nil : other, run)
+        var expected: [Bounded] = []
+        for r in 0..<rows {
+          for o in 0..<outputs {
+            var products = Products()
+            for i in 0..<inputs { products.add(input[r, i], dense[o, i, 0], step: input.step(r)) }
+            expected.append(
+              products.bounded(
+                kind, taps: 1, isExact: exact, plus: dense.bias.isEmpty ? 0 : dense.bias[o],
+                added?[r * outputs + o] ?? 0))
+          }
+        }
+        expectWithin(out.elements, expected, "\(kind) \(rows) x \(inputs) -> \(outputs), \(residual)")
+        #expect(x.elements == input.values, "the input is changed")
+      }
+    }
+  }
+
+  struct Shape: CustomStringConvertible {
+    var images = 1
+    let size: (height: Int, width: Int)
+    let inputs: Int
+    let outputs: Int
+    var kernel = 3
+    var stride = 1
+    var enlarged: (height: Int, width: Int)?
+    var output: (height: Int, width: Int) {
+      let (height, width) = enlarged ?? size
+      return ((height + stride - 1) / stride, (width + stride - 1) / stride)
+    }
+    var description: String { "\(images) x \(size) x \(inputs) -> \(outputs), stride \(stride), \(enlarged ?? size)" }
+  }
+
+  static let shapes = [
+    Shape(size: (1, 1), inputs: 4, outputs: 8), Shape(size: (5, 7), inputs: 3, outputs: 9),
+    Shape(images: 2, size: (4, 4), inputs: 8, outputs: 8), Shape(size: (12, 11), inputs: 16, outputs: 16),
+    Shape(images: 2, size: (7, 5), inputs: 4, outputs: 6, stride: 2),
+    Shape(size: (8, 6), inputs: 5, outputs: 8, stride: 2), Shape(size: (1, 2), inputs: 5, outputs: 8, stride: 2),
+    Shape(size: (3, 4), inputs: 4, outputs: 8, enlarged: (6, 8)),
+    Shape(images: 2, size: (3, 4), inputs: 6, outputs: 8, enlarged: (5, 7)),
+    Shape(size: (1, 1), inputs: 6, outputs: 8, enlarged: (1, 2)),
+    Shape(images: 2, size: (4, 3), inputs: 4, outputs: 3, kernel: 1),
+  ]
+
+  /// The pixel of a picture of `size` that torch's interpolate(size=, mode="nearest") shows at `index` of `target`: the
+  /// index times the ratio of sizes, which is f32, rounded down.
+  private func nearest(_ index: Int, _ size: Int, _ target: Int) -> Int {
+    min(Int((Float(index) * (Float(size) / Float(target))).rounded(.down)), size - 1)
+  }
+
+  /// torch Conv2d(padding: kernel / 2) of the enlarged input, at one place.
+  private func convolved(
+    _ input: Input, _ dense: DenseMatrix, _ s: Shape, image: Int, y: Int, x: Int, output: Int
+  ) -> Products {
+    let (height, width) = s.enlarged ?? s.size
+    var products = Products()
+    for tap in 0..<s.kernel * s.kernel {
+      let v = y * s.stride + tap / s.kernel - s.kernel / 2
+      let u = x * s.stride + tap % s.kernel - s.kernel / 2
+      guard (0..<height).contains(v), (0..<width).contains(u) else { continue }
+      let row = (image * s.size.height + nearest(v, s.size.height, height)) * s.size.width
+      let pixel = row + nearest(u, s.size.width, width)
+      let step = input.step(pixel)
+      for i in 0..<s.inputs { products.add(input[pixel, i], dense[output, i, tap], step: step) }
+    }
+    return products
+  }
+
+  @Test("A convolution sees the pixels that torch's sees", arguments: cases)
+  func convolution(_ kind: RandomWeights.Kind, exact: Bool) throws {
+    for (index, s) in Self.shapes.enumerated() {
+      let run = try makeRun(pools[index % 3])
+      let weights = RandomWeights(kind)
+      let layer = try Convolution(Weights(weights, "layer"), s.inputs, s.outputs, kernel: s.kernel, stride: s.stride)
+      let dense = try #require(weights.matrices["layer"])
+      let input = Input(s.images * s.size.height * s.size.width, s.inputs, exact: exact, seed: index)
+      let x = run.map(s.images, s.size.height, s.size.width, s.inputs, input.values)
+      let (height, width) = s.output
+      let out = run.featureMap(s.images, height, width, s.outputs)
+      var generator = Generator(index)
+      let added = generator.floats(out.tokens.count)
+      out.base.update(from: added, count: added.count)
+      let residual = Residual.allCases[index % 3]
+      let other = residual == .separate ? run.map(s.images, height, width, s.outputs, added) : out
+      layer(x, into: out, enlarged: s.enlarged, adding: residual == .none ? nil : other, run)
+      var expected: [Bounded] = []
+      for place in 0..<s.images * height * width {
+        let (image, pixel) = place.quotientAndRemainder(dividingBy: height * width)
+        for o in 0..<s.outputs {
+          expected.append(
+            convolved(input, dense, s, image: image, y: pixel / width, x: pixel % width, output: o).bounded(
+              kind, taps: s.kernel * s.kernel, isExact: exact, plus: dense.bias[o],
+              residual == .none ? 0 : added[place * s.outputs + o]))
+        }
+      }
+      expectWithin(out.tokens.elements, expected, "\(kind) \(s) \(residual)")
+    }
+  }
+
+  @Test("BEATs' positions are convolved group by group", arguments: cases)
+  func groupedConvolution(_ kind: RandomWeights.Kind, exact: Bool) throws {
+    for (tokens, width, groups, taps) in [(40, 64, 16, 128), (9, 96, 2, 6), (21, 24, 4, 5), (3, 20, 2, 16)] {
+      let run = try makeRun()
+      let shape = MatrixShape(outputs: width, inputs: width / groups, taps: taps, groups: groups)
+      let weights = RandomWeights(kind)
+      let packed = weights.matrix("layer", shape, .quantized, bias: true)
+      let dense = try #require(weights.matrices["layer"])
+      let input = Input(tokens, width, exact: exact, seed: taps)
+      let out = run.blank(tokens, width)
+      run.multiply(
+        run.activations(run.matrix(tokens, width, input.values), for: packed), by: packed,
+        gather: BEATs.PositionConvolution.Shift(before: taps / 2, rows: tokens), into: out)
+      let perGroup = width / groups
+      var expected: [Bounded] = []
+      for t in 0..<tokens {
+        for o in 0..<width {
+          var products = Products()
+          for tap in 0..<taps where (0..<tokens).contains(t + tap - taps / 2) {
+            let source = t + tap - taps / 2
+            for i in 0..<perGroup {
+              products.add(input[source, o / perGroup * perGroup + i], dense[o, i, tap], step: input.step(source))
+            }
+          }
+          expected.append(products.bounded(kind, taps: taps, isExact: exact, plus: dense.bias[o]))
+        }
+      }
+      expectWithin(out.elements, expected, "\(kind) \(width) in \(groups) groups, \(taps) taps")
+    }
+  }
+
+  @Test("The number of threads changes no bit of a layer", arguments: RandomWeights.Kind.allCases)
+  func threads(_ kind: RandomWeights.Kind) throws {
+    var results: [[Float]] = []
+    for pool in pools {
+      let run = try makeRun(pool)
+      let layer = try Convolution(Weights(RandomWeights(kind), "layer"), 12, 40)
+      var generator = Generator(1)
+      let out = run.featureMap(2, 13, 9, 40)
+      layer(run.map(2, 13, 9, 12, generator.floats(2 * 13 * 9 * 12)), into: out, run)
+      let wide = run.matrix(1, 700)
+      try Linear(Weights(RandomWeights(kind), "wide"), 40, 700)(out.tokens.rows(3..<4), into: wide, run)
+      results.append(out.tokens.elements + wide.elements)
+    }
+    expectSameBits(results[1], results[0], "2 threads")
+    expectSameBits(results[2], results[0], "3 threads")
+  }
+}
