@@ -25,7 +25,9 @@ def use_hub_names(folder):
     save_file({models.hub_vae_name(name): tensor for name, tensor in load_file(path).items()}, path, {"format": "pt"})
 
 
-def build(size, out, *, seed=0, sd2=False, naming="hub", dtype=torch.float32, merges_path=tokenizer_files.DEFAULT_MERGES):
+def build(
+    size, out, *, seed=0, sd2=False, naming="hub", dtype=torch.float32, merges_path=tokenizer_files.DEFAULT_MERGES
+):
     """Writes one checkpoint set. The order in which models are made decides their random weights."""
     torch.manual_seed(seed)
     folder = os.path.join(out, "sd")

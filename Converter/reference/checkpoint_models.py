@@ -195,9 +195,19 @@ def model_index_text(sd2):
     )
 
 
+def state_all_settings(path):
+    """States, as the released SD 1.x and SD 2.x files do, the settings that only the other of the two samplers reads.
+    Without them diffusers' DDIM clips the predicted picture and its PNDM begins with Runge-Kutta steps."""
+    with open(path, encoding="utf-8") as file:
+        config = json.load(file)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config | {"clip_sample": False, "skip_prk_steps": True}, file, indent=2, sort_keys=True)
+
+
 def save_pipeline_files(folder, sd2, merges):
     """Writes what a diffusers folder holds beside its models: scheduler, tokenizer, model_index.json."""
     make_scheduler(sd2).save_pretrained(os.path.join(folder, "scheduler"))
+    state_all_settings(os.path.join(folder, "scheduler", "scheduler_config.json"))
     tokenizer_files.write(os.path.join(folder, "tokenizer"), merges, "!" if sd2 else "<|endoftext|>")
     with open(os.path.join(folder, "model_index.json"), "w", encoding="utf-8") as file:
         file.write(model_index_text(sd2))

@@ -1,18 +1,19 @@
 """Checkpoint layouts: everything about a checkpoint set but its weights, which `hashed_weights` computes.
 
-A layout is JSON: {"format", "name", "files": [file]}; each file has a path relative to the checkpoint's folder and a kind:
+A layout is JSON: {"format", "name", "files": [file]}; each file has a path relative to the checkpoint's folder and
+a kind:
 
   text         "text": the file's contents
   vocabulary   CLIP's vocab.json, rebuilt from the merges; "crc32" of the file
   merges       CLIP's merges.txt; "crc32" of the file
   safetensors  "tensors"; "crc32" of the whole file in the hub spelling; "newNames": {name in the file: name that newer
                writers use, or null if they omit the tensor}
-  torch        "tensors"; "ordered": an OrderedDict with _metadata instead of a dict; "cfg": [{"key", "int" | "float" |
-               "bool" | "string"}], with which the file is {"cfg": ..., "model": tensors}
+  torch        "tensors"; "ordered": an OrderedDict with _metadata instead of a dict; "cfg": [{"key", and one of "int",
+               "float", "bool", "string"}], with which the file is {"cfg": ..., "model": tensors}
 
-A tensor is {"name", "shape", "mean", "bound", "crc32"}, float32, or {"name", "shape", "crc32"}, int64 that counts from 0. "tie" names the tensor of
-the same file whose values it has: models share some of their weights between layers.
-Its values depend on the path and the name given in the layout, whatever spelling is written.
+A tensor is {"name", "shape", "mean", "bound", "crc32"}, float32, or {"name", "shape", "crc32"}, int64 that counts from
+0. Its values depend on the path and the name given in the layout, whatever spelling is written.
+"tie" names the tensor of the same file whose values it has: models share some weights between layers.
 """
 import json
 import zlib
@@ -67,7 +68,8 @@ def write(layout, path):
 
     files = []
     for file in layout["files"]:
-        parts = [f"{compact(key)}:{rows(value) if isinstance(value, list) else compact(value)}" for key, value in file.items()]
+        texts = {key: rows(value) if isinstance(value, list) else compact(value) for key, value in file.items()}
+        parts = [f"{compact(key)}:{text}" for key, text in texts.items()]
         files.append("{" + ",\n".join(parts) + "}")
     head = ",\n".join(f"{compact(key)}:{compact(layout[key])}" for key in ("format", "name"))
     with open(path, "w", encoding="utf-8", newline="\n") as out:

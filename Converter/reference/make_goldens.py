@@ -1,7 +1,7 @@
 """Writes the test sound, the layouts and the goldens: what the float32 reference computes for them.
 
-goldens.json describes them: per case its layout, the settings of the run, and for each stage the file and the stride: 1, or n
-where only every n-th row is kept. A stage that equals another case's is stored once.
+goldens.json describes them: per case its layout, the settings of the run, and for each stage the file and the stride:
+1, or n where only every n-th row is kept. A stage that equals another case's is stored once.
 """
 import argparse
 import hashlib

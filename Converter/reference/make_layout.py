@@ -17,8 +17,8 @@ from token_projector import TokenProjector
 LAYOUTS = {"tiny": ("tiny", False), "tiny-sd2": ("tiny", True), "tiny-pruned": ("tiny-pruned", False)}
 NORM_SPREAD = 0.3  # of norm weights around 1
 BIAS_SPREAD = 0.2  # at least, of biases
-#: Initialisation leaves these tensors nearly without effect: attention is all but uniform and positions hardly count, so
-#: that a mistake there would hide below the tolerance of a test. (part of the name, factor on the spread)
+#: (part of a name, factor on the spread). Initialisation leaves these tensors nearly without effect: attention is all
+#: but uniform and positions hardly count, so that a mistake there would hide below the tolerance of a test.
 GAINS = (
     ("relative_attention_bias.weight", 120),
     ("grep_linear.weight", 25),
@@ -146,7 +146,8 @@ def make(name, seed=0):
     files, unet = pipeline_files(size, sd2, tokenizer_files.read_merges(), seed)
     cfg = models.beats_cfg(size)
     torch.manual_seed(seed + 3)
-    files.append(torch_file("beats.pt", beats_reference.release_names(beats_reference.build(cfg).state_dict()), cfg=cfg))
+    beats = beats_reference.release_names(beats_reference.build(cfg).state_dict())
+    files.append(torch_file("beats.pt", beats, cfg=cfg))
     torch.manual_seed(seed + 4)
     projector = TokenProjector(len(beats_reference.FEATURE_LAYERS) * size.beats[1], size.context)
     files.append(torch_file("embedder.bin", projector.state_dict(), ordered=True))
