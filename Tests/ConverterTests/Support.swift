@@ -45,7 +45,7 @@ final class TemporaryFolder {
 
   @discardableResult
   func write(_ name: String, json: Any) throws -> String {
-    try write(name, JSONSerialization.data(withJSONObject: json))
+    try write(name, JSONSerialization.data(withJSONObject: json, options: .sortedKeys))
   }
 
   var contents: [String] { ((try? FileManager.default.subpathsOfDirectory(atPath: path)) ?? []).sorted() }
@@ -76,12 +76,13 @@ enum Safetensors {
     var body = Data()
     for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) {
       let bytes = Data(floats: tensor.values)
-      header[name] = [
-        "dtype": "F32", "shape": tensor.shape, "data_offsets": [body.count, body.count + bytes.count],
-      ] as [String: Any]
+      header[name] =
+        [
+          "dtype": "F32", "shape": tensor.shape, "data_offsets": [body.count, body.count + bytes.count],
+        ] as [String: Any]
       body += bytes
     }
-    let text = try JSONSerialization.data(withJSONObject: header)
+    let text = try JSONSerialization.data(withJSONObject: header, options: .sortedKeys)
     var file = Data()
     file.append(little: UInt64(text.count))
     return file + text + body
