@@ -179,9 +179,10 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
 
   /// The error of converting a checkpoint that `change` has spoiled. Nothing may be left behind.
   private func refusal(
-    weights: WeightType = .int8, withLora: Bool = false, _ change: (inout MicroCheckpoint) throws -> Void
+    of sound: MicroCheckpoint? = nil, weights: WeightType = .int8, withLora: Bool = false,
+    _ change: (inout MicroCheckpoint) throws -> Void
   ) throws -> ConvertError {
-    var checkpoint = try MicroCheckpoint(.oldest, withLora: withLora)
+    var checkpoint = try sound ?? MicroCheckpoint(.oldest, withLora: withLora)
     try change(&checkpoint)
     let folder = try TemporaryFolder()
     let job = try checkpoint.write(to: folder, weights: weights)
@@ -305,12 +306,13 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
 
   @Test("Values that are no numbers are named before the file has its name", arguments: WeightType.allCases)
   func notFinite(_ type: WeightType) throws {
+    let sound = try MicroCheckpoint(.oldest)
     for (stage, name) in [
       (Stage.unet, "up_blocks.2.resnets.1.conv2.weight"), (.unet, "conv_norm_out.bias"), (.unet, "conv_out.bias"),
       (.text, "text_model.embeddings.token_embedding.weight"),
     ] {
       for value in [Float.nan, .infinity] {
-        let error = try refusal(weights: type) { checkpoint in
+        let error = try refusal(of: sound, weights: type) { checkpoint in
           let count = checkpoint.stages[stage]?[name]?.values.count ?? 1
           checkpoint.stages[stage]?[name]?.values[count - 1] = value
         }
@@ -336,23 +338,31 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
 
   @Test("Hostile sizes in a configuration are refused, not fatal")
   func hostileConfigurations() throws {
-    for value in [-1, 0, 1 << 20, 1 << 33, Int.max, Int.min] {
+    let sound = try MicroCheckpoint(.oldest)
+    for value in [-1, 0, 1 << 20, Int.max] {
       let errors = [
-        try refusal { $0.unet["block_out_channels"] = [8, value, 12] },
-        try refusal { $0.unet["layers_per_block"] = value }, try refusal { $0.unet["attention_head_dim"] = value },
-        try refusal { $0.unet["transformer_layers_per_block"] = value },
-        try refusal { $0.unet["sample_size"] = value == 0 ? -5 : value },
-        try refusal { $0.vae["block_out_channels"] = [value, 12] }, try refusal { $0.text["hidden_size"] = value },
-        try refusal { $0.text["num_hidden_layers"] = value },
-        try refusal { $0.beats["encoder_embed_dim"] = value % (1 << 31) },
-        try refusal { $0.beats["encoder_layers"] = value % (1 << 31) },
-        try refusal { $0.scheduler["num_train_timesteps"] = value },
+        try refusal(of: sound) { $0.unet["block_out_channels"] = [8, value, 12] },
+        try refusal(of: sound) { $0.unet["layers_per_block"] = value },
+        try refusal(of: sound) { $0.unet["attention_head_dim"] = value },
+        try refusal(of: sound) { $0.unet["transformer_layers_per_block"] = value },
+        try refusal(of: sound) { $0.unet["sample_size"] = value == 0 ? -5 : value },
+        try refusal(of: sound) { $0.vae["block_out_channels"] = [value, 12] },
+        try refusal(of: sound) { $0.text["hidden_size"] = value },
+        try refusal(of: sound) { $0.text["num_hidden_layers"] = value },
+        try refusal(of: sound) { $0.beats["encoder_embed_dim"] = value % (1 << 31) },
+        try refusal(of: sound) { $0.beats["encoder_layers"] = value % (1 << 31) },
+        try refusal(of: sound) { $0.scheduler["num_train_timesteps"] = value },
       ]
-      for error in errors { #expect(!error.description.isEmpty) }
+      for error in errors {
+        switch error {
+        case .configuration, .mismatch, .schedule, .checkpoint(.setting): continue
+        default: fail("\(value): \(error)")
+        }
+      }
     }
     for list in [[], [Int](repeating: 8, count: 9)] as [[Int]] {
-      _ = try refusal { $0.unet["block_out_channels"] = list }
-      _ = try refusal { $0.vae["block_out_channels"] = list }
+      _ = try refusal(of: sound) { $0.unet["block_out_channels"] = list }
+      _ = try refusal(of: sound) { $0.vae["block_out_channels"] = list }
     }
   }
 }
