@@ -322,10 +322,18 @@ package struct ModelConverter {
         hashes.append(try writing { () throws(WeightFileError) in try SHA256.ofFile(file.path) })
       }
     }
-    metadata["audiotoken.source.names"] = .array(
-      names.map { $0.split(separator: "/").suffix(2).joined(separator: "/") })
+    metadata["audiotoken.source.names"] = .array(names.map(sourceName))
     metadata["audiotoken.source.sha256"] = .array(hashes)
     return metadata
+  }
+
+  /// What the file calls a source: its place in the model's folder, or its name, so that where the user keeps it does not
+  /// change the result.
+  private func sourceName(_ path: String) -> String {
+    let components = path.split(separator: "/")
+    let folder = job.stableDiffusion.split(separator: "/")
+    let isInside = components.count > folder.count && components.starts(with: folder)
+    return (isInside ? components.dropFirst(folder.count) : components.suffix(1)).joined(separator: "/")
   }
 
   private func write(

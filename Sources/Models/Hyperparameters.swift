@@ -133,7 +133,8 @@ extension BEATsConfiguration {
     self.init(
       patch: try k.size("patch"), embedWidth: try k.size("embed_width"), width: try k.size("width"),
       layers: try k.size("layers", limit: Keys.depthLimit), heads: try k.size("heads"),
-      feedForward: try k.size("feed_forward"), positionKernel: try k.size("position_kernel"), positionGroups: try k.size("position_groups"),
+      feedForward: try k.size("feed_forward"), positionKernel: try k.size("position_kernel"),
+      positionGroups: try k.size("position_groups"),
       buckets: try k.size("buckets"), maximumDistance: try k.size("maximum_distance"), deepNorm: try k.bool("deep_norm")
     )
     try k.divide("width", [width], by: heads)
@@ -203,7 +204,7 @@ extension UNetConfiguration {
       latentChannels: try k.size("latent_channels"), blockChannels: channels,
       downAttention: try k.flags("down_attention", count: levels),
       upAttention: try k.flags("up_attention", count: levels),
-      midBlock: try k.bool("mid_block"), 
+      midBlock: try k.bool("mid_block"),
       layersPerBlock: try k.sizes("layers_per_block", count: levels, limit: Keys.innerDepthLimit),
       transformerDepth: try k.sizes("transformer_depth", count: levels, limit: Keys.innerDepthLimit),
       heads: try k.sizes("heads", count: levels),
@@ -238,7 +239,7 @@ extension VAEConfiguration {
   fileprivate init(_ k: Keys) throws(WeightFileError) {
     self.init(
       latentChannels: try k.size("latent_channels"), outputChannels: try k.size("output_channels"),
-      blockChannels: try k.sizes("block_channels"), 
+      blockChannels: try k.sizes("block_channels"),
       layersPerBlock: try k.size("layers_per_block", limit: Keys.innerDepthLimit),
       groups: try k.size("groups"), scalingFactor: try k.positive("scaling_factor"),
       midAttention: try k.bool("mid_attention"), postQuantConvolution: try k.bool("post_quant_convolution"))

@@ -136,7 +136,8 @@ import Testing
     }
     #expect(refusedKey { _ = try ConfigurationReader.text(configuration(["hidden_act": "relu"])) } == "hidden_act")
     for (key, value) in [
-      ("activation_fn", "relu"), ("conv_bias", true), ("layer_norm_first", true), ("relative_position_embedding", false),
+      ("activation_fn", "relu"), ("conv_bias", true), ("layer_norm_first", true),
+      ("relative_position_embedding", false),
       ("gru_rel_pos", false),
     ] as [(String, Any)] {
       #expect(refusedKey { _ = try ConfigurationReader.beats(configuration([key: value])) } == key)
@@ -147,7 +148,9 @@ import Testing
     ] as [(String, Any)] {
       #expect(refusedKey { _ = try ConfigurationReader.sampler(configuration([key: value])) } == key)
     }
-    let blocks: [String: Any] = ["block_out_channels": [8, 8], "up_block_types": ["UpDecoderBlock2D", "AttnUpDecoderBlock2D"]]
+    let blocks: [String: Any] = [
+      "block_out_channels": [8, 8], "up_block_types": ["UpDecoderBlock2D", "AttnUpDecoderBlock2D"],
+    ]
     #expect(throws: ConvertError.self) { try ConfigurationReader.vae(configuration(blocks)) }
     #expect(throws: ConvertError.self) { try ConfigurationReader.beats(configuration([:])) }
   }

@@ -118,23 +118,21 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
       case .vector(let name, _):
         #expect(try unpacked.elements(name, Float.self).map(Double.init) == expected, "\(name)")
       case .table(let name, let rows, let columns):
-        // A table is rows of one output each, with a scale a row.
         let scales = type == .int8 ? try unpacked.elements(name + ".scale", Float.self) : []
-        for row in 0..<rows {
-          for column in 0..<columns {
-            let index = row * columns + column
-            let found: (Double, Double) =
-              switch type {
-              case .int8:
-                (
-                  Double(try unpacked.elements(name + ".weight", Int8.self)[index]) * Double(scales[row]),
-                  Double(scales[row]) / 2 * 1.00001
-                )
-              case .float16:
-                (Double(Float16(bitPattern: try unpacked.elements(name + ".weight", UInt16.self)[index])), 0x1p-11)
-              case .float32: (Double(try unpacked.elements(name + ".weight", Float.self)[index]), 0)
-              }
-            #expect((found.0 - expected[index]).magnitude <= found.1, "\(name) \(row) \(column)")
+        let weight = name + ".weight"
+        let found: [Double] =
+          switch type {
+          case .int8: try unpacked.elements(weight, Int8.self).map { Double($0) }
+          case .float16: try unpacked.elements(weight, UInt16.self).map { Double(Float16(bitPattern: $0)) }
+          case .float32: try unpacked.elements(weight, Float.self).map { Double($0) }
+          }
+        #expect(found.count == rows * columns)
+        for (index, code) in found.enumerated() {
+          let scale = type == .int8 ? Double(scales[index / columns]) : 1
+          let bound = type == .int8 ? scale / 2 * 1.00001 : type == .float16 ? 0x1p-11 : 0
+          guard (code * scale - expected[index]).magnitude <= bound else {
+            fail("\(name)[\(index)] is \(code * scale), expected \(expected[index])")
+            break
           }
         }
       }
@@ -181,9 +179,10 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
 
   /// The error of converting a checkpoint that `change` has spoiled. Nothing may be left behind.
   private func refusal(
-    weights: WeightType = .int8, withLora: Bool = false, _ change: (inout MicroCheckpoint) throws -> Void
+    of sound: MicroCheckpoint? = nil, weights: WeightType = .int8, withLora: Bool = false,
+    _ change: (inout MicroCheckpoint) throws -> Void
   ) throws -> ConvertError {
-    var checkpoint = try MicroCheckpoint(.oldest, withLora: withLora)
+    var checkpoint = try sound ?? MicroCheckpoint(.oldest, withLora: withLora)
     try change(&checkpoint)
     let folder = try TemporaryFolder()
     let job = try checkpoint.write(to: folder, weights: weights)
@@ -201,8 +200,10 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
   func missing() throws {
     for (stage, name, place) in [
       (Stage.unet, "mid_block.resnets.1.conv2.weight", "unet.mid_block.resnets.1.conv2.weight"),
-      (.unet, "down_blocks.0.attentions.0.transformer_blocks.0.ff.net.0.proj.bias",
-        "unet.down_blocks.0.attentions.0.blocks.0.ff.in.bias"),
+      (
+        .unet, "down_blocks.0.attentions.0.transformer_blocks.0.ff.net.0.proj.bias",
+        "unet.down_blocks.0.attentions.0.blocks.0.ff.in.bias"
+      ),
       (.vae, "decoder.mid_block.attentions.0.query.weight", "vae.decoder.mid_block.attentions.0.q.weight"),
       (.text, "text_model.final_layer_norm.weight", "text.final_layer_norm.weight"),
       (.text, "text_model.embeddings.token_embedding.weight", "text.embeddings.token_embedding.weight"),
@@ -296,7 +297,8 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
   @Test("An embedder of another width is refused with advice")
   func embedder() throws {
     let error = try refusal { checkpoint in
-      checkpoint.stages[.projector]?["fc2.weight"] = PlainTensor(shape: [20, 72], values: .init(repeating: 0, count: 1440))
+      checkpoint.stages[.projector]?["fc2.weight"] = PlainTensor(
+        shape: [20, 72], values: .init(repeating: 0, count: 1440))
     }
     #expect(error.description.contains("projector") && error.description.contains("20"))
     #expect(error.description.contains("18"))
@@ -304,12 +306,13 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
 
   @Test("Values that are no numbers are named before the file has its name", arguments: WeightType.allCases)
   func notFinite(_ type: WeightType) throws {
+    let sound = try MicroCheckpoint(.oldest)
     for (stage, name) in [
       (Stage.unet, "up_blocks.2.resnets.1.conv2.weight"), (.unet, "conv_norm_out.bias"), (.unet, "conv_out.bias"),
       (.text, "text_model.embeddings.token_embedding.weight"),
     ] {
       for value in [Float.nan, .infinity] {
-        let error = try refusal(weights: type) { checkpoint in
+        let error = try refusal(of: sound, weights: type) { checkpoint in
           let count = checkpoint.stages[stage]?[name]?.values.count ?? 1
           checkpoint.stages[stage]?[name]?.values[count - 1] = value
         }
@@ -335,21 +338,31 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
 
   @Test("Hostile sizes in a configuration are refused, not fatal")
   func hostileConfigurations() throws {
-    for value in [-1, 0, 1 << 20, 1 << 33, Int.max, Int.min] {
+    let sound = try MicroCheckpoint(.oldest)
+    for value in [-1, 0, 1 << 20, Int.max] {
       let errors = [
-        try refusal { $0.unet["block_out_channels"] = [8, value, 12] },
-        try refusal { $0.unet["layers_per_block"] = value }, try refusal { $0.unet["attention_head_dim"] = value },
-        try refusal { $0.unet["transformer_layers_per_block"] = value },
-        try refusal { $0.unet["sample_size"] = value == 0 ? -5 : value },
-        try refusal { $0.vae["block_out_channels"] = [value, 12] }, try refusal { $0.text["hidden_size"] = value },
-        try refusal { $0.text["num_hidden_layers"] = value }, try refusal { $0.beats["encoder_embed_dim"] = value % (1 << 31) },
-        try refusal { $0.beats["encoder_layers"] = value % (1 << 31) }, try refusal { $0.scheduler["num_train_timesteps"] = value },
+        try refusal(of: sound) { $0.unet["block_out_channels"] = [8, value, 12] },
+        try refusal(of: sound) { $0.unet["layers_per_block"] = value },
+        try refusal(of: sound) { $0.unet["attention_head_dim"] = value },
+        try refusal(of: sound) { $0.unet["transformer_layers_per_block"] = value },
+        try refusal(of: sound) { $0.unet["sample_size"] = value == 0 ? -5 : value },
+        try refusal(of: sound) { $0.vae["block_out_channels"] = [value, 12] },
+        try refusal(of: sound) { $0.text["hidden_size"] = value },
+        try refusal(of: sound) { $0.text["num_hidden_layers"] = value },
+        try refusal(of: sound) { $0.beats["encoder_embed_dim"] = value % (1 << 31) },
+        try refusal(of: sound) { $0.beats["encoder_layers"] = value % (1 << 31) },
+        try refusal(of: sound) { $0.scheduler["num_train_timesteps"] = value },
       ]
-      for error in errors { #expect(!error.description.isEmpty) }
+      for error in errors {
+        switch error {
+        case .configuration, .mismatch, .schedule, .checkpoint(.setting): continue
+        default: fail("\(value): \(error)")
+        }
+      }
     }
     for list in [[], [Int](repeating: 8, count: 9)] as [[Int]] {
-      _ = try refusal { $0.unet["block_out_channels"] = list }
-      _ = try refusal { $0.vae["block_out_channels"] = list }
+      _ = try refusal(of: sound) { $0.unet["block_out_channels"] = list }
+      _ = try refusal(of: sound) { $0.vae["block_out_channels"] = list }
     }
   }
 }

@@ -160,7 +160,9 @@ import Testing
     let folded: [Double]
   }
 
-  private func fold(_ tensors: [String: PlainTensor], _ make: ([String: SourceTensor]) throws -> SourceMatrix, rows: Int)
+  private func fold(
+    _ tensors: [String: PlainTensor], _ make: ([String: SourceTensor]) throws -> SourceMatrix, rows: Int
+  )
     throws -> [Float]
   {
     let folder = try TemporaryFolder()
@@ -196,7 +198,8 @@ import Testing
       ],
       { tensors in
         SourceMatrix(
-          try #require(tensors["w"]), rowLength: 5, up: try #require(tensors["up"]), down: try #require(tensors["down"]))
+          try #require(tensors["w"]), rowLength: 5, up: try #require(tensors["up"]), down: try #require(tensors["down"])
+        )
       }, rows: 6)
     expectClose(found, golden.folded)
   }
@@ -206,7 +209,8 @@ import Testing
     let golden = try golden("norm")
     let found = try fold(
       [
-        "v": PlainTensor(shape: [6, 4, 5], values: golden.weight), "g": PlainTensor(shape: [1, 1, 5], values: golden.up),
+        "v": PlainTensor(shape: [6, 4, 5], values: golden.weight),
+        "g": PlainTensor(shape: [1, 1, 5], values: golden.up),
       ],
       { tensors in
         SourceMatrix(direction: try #require(tensors["v"]), magnitude: try #require(tensors["g"]), rowLength: 20)

@@ -45,7 +45,7 @@ final class TemporaryFolder {
 
   @discardableResult
   func write(_ name: String, json: Any) throws -> String {
-    try write(name, JSONSerialization.data(withJSONObject: json))
+    try write(name, JSONSerialization.data(withJSONObject: json, options: .sortedKeys))
   }
 
   var contents: [String] { ((try? FileManager.default.subpathsOfDirectory(atPath: path)) ?? []).sorted() }
@@ -71,17 +71,17 @@ extension Data {
 }
 
 enum Safetensors {
-  static func file(_ tensors: [String: PlainTensor]) throws -> Data {
-    var header: [String: Any] = [:]
+  /// Names are letters, digits, dots and underscores.
+  static func file(_ tensors: [String: PlainTensor]) -> Data {
+    var header: [String] = []
     var body = Data()
     for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) {
-      let bytes = Data(floats: tensor.values)
-      header[name] = [
-        "dtype": "F32", "shape": tensor.shape, "data_offsets": [body.count, body.count + bytes.count],
-      ] as [String: Any]
-      body += bytes
+      let start = body.count
+      body += Data(floats: tensor.values)
+      header.append(
+        "\"\(name)\":{\"dtype\":\"F32\",\"shape\":\(tensor.shape),\"data_offsets\":[\(start),\(body.count)]}")
     }
-    let text = try JSONSerialization.data(withJSONObject: header)
+    let text = Data(("{" + header.joined(separator: ",") + "}").utf8)
     var file = Data()
     file.append(little: UInt64(text.count))
     return file + text + body

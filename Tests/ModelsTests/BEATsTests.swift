@@ -6,7 +6,7 @@ import Testing
 @Suite struct BEATsTests {
   private struct Table: Decodable {
     let buckets: Int
-    let maximum_distance: Int
+    let maximumDistance: Int
     let first: Int
     let table: [Int]
   }
@@ -14,13 +14,15 @@ import Testing
   @Test("Every distance falls into the bucket that torch's f32 puts it in")
   func buckets() throws {
     let data = try Data(contentsOf: URL(fileURLWithPath: fixture("buckets.json")))
-    let tables = try JSONDecoder().decode([Table].self, from: data)
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    let tables = try decoder.decode([Table].self, from: data)
     #expect(tables.count == 4)
     for table in tables {
       let found = table.table.indices.map {
-        BEATs.bucket(table.first + $0, table.buckets, table.maximum_distance)
+        BEATs.bucket(table.first + $0, table.buckets, table.maximumDistance)
       }
-      #expect(found == table.table, "\(table.buckets) buckets up to \(table.maximum_distance)")
+      #expect(found == table.table, "\(table.buckets) buckets up to \(table.maximumDistance)")
     }
   }
 

@@ -17,7 +17,8 @@ import Testing
       found, flat.map { Bounded(value: $0, error: 2e-6 * largest) }, what, sourceLocation: sourceLocation)
   }
 
-  @Test("A residual block adds the time between its convolutions", arguments: [(8, 8, true), (8, 12, true), (12, 8, false)])
+  @Test(
+    "A residual block adds the time between its convolutions", arguments: [(8, 8, true), (8, 12, true), (12, 8, false)])
   func resnetBlock(inputs: Int, outputs: Int, hasTime: Bool) throws {
     let (images, height, width) = (2, 5, 4)
     let weights = RandomWeights(.float32)
@@ -139,7 +140,8 @@ import Testing
       let angles = (0..<half).map {
         Double(timestep) * exp(-log(10_000.0) * Double($0) / Double(half - configuration.frequencyShift))
       }
-      let waves = flip ? angles.map { cos($0) } + angles.map { sin($0) } : angles.map { sin($0) } + angles.map { cos($0) }
+      let waves =
+        flip ? angles.map { cos($0) } + angles.map { sin($0) } : angles.map { sin($0) } + angles.map { cos($0) }
       let hidden = Dense.map(Dense.linear([waves], weights.matrices["t.linear_1"]), Dense.silu)
       let expected = Dense.map(Dense.linear(hidden, weights.matrices["t.linear_2"]), Dense.silu)[0]
       // An angle of 999 has a last place of 6e-5, and its frequency one of its own.

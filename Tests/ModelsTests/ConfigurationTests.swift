@@ -98,12 +98,14 @@ import WeightFile
   @Test("Sizes have to divide as the layers divide them")
   func divisibility() {
     for (key, value, refused) in [
-      ("beats.heads", 5, "beats.width"), ("beats.position_groups", 5, "beats.width"), ("beats.patch", 129, "beats.patch"),
+      ("beats.heads", 5, "beats.width"), ("beats.position_groups", 5, "beats.width"),
+      ("beats.patch", 129, "beats.patch"),
       ("beats.layers", 11, "beats.layers"), ("beats.buckets", 3, "beats.buckets"),
       ("beats.maximum_distance", 8, "beats.buckets"), ("text.heads", 4, "text.width"),
       ("unet.groups", 3, "unet.block_channels"), ("vae.groups", 3, "vae.block_channels"),
       ("vae.output_channels", 4, "vae.output_channels"), ("unet.frequency_shift", 4, "unet.frequency_shift"),
-      ("projector.feature_width", 73, "projector.feature_width"), ("projector.token_width", 19, "projector.token_width"),
+      ("projector.feature_width", 73, "projector.feature_width"),
+      ("projector.token_width", 19, "projector.token_width"),
       ("unet.context_width", 19, "unet.context_width"), ("unet.latent_channels", 5, "vae.latent_channels"),
     ] {
       #expect(refusedKey(key, .uint32(UInt32(value))) == "audiotoken." + refused, "\(key) \(value)")

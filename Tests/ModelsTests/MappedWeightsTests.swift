@@ -131,12 +131,16 @@ private struct Declared {
     #expect(try table([Declared(name: "text.t.weight", type: .f16, dimensions: [5, 6])]) == nil)
     guard case .missing(_, "text.t.scale")? = try table([weight]) else { return fail("no scale") }
     guard case .missing(_, "text.t.weight")? = try table([scale]) else { return fail("no weight") }
-    guard case .type(_, "text.t.weight", _, "i32")? = try table([
-      Declared(name: "text.t.weight", type: .i32, dimensions: [5, 6])
-    ]) else { return fail("i32") }
-    guard case .shape(_, "text.t.weight", [5, 6], [6, 5])? = try table([
-      Declared(name: "text.t.weight", type: .f32, dimensions: [6, 5])
-    ]) else { return fail("transposed") }
+    guard
+      case .type(_, "text.t.weight", _, "i32")? = try table([
+        Declared(name: "text.t.weight", type: .i32, dimensions: [5, 6])
+      ])
+    else { return fail("i32") }
+    guard
+      case .shape(_, "text.t.weight", [5, 6], [6, 5])? = try table([
+        Declared(name: "text.t.weight", type: .f32, dimensions: [6, 5])
+      ])
+    else { return fail("transposed") }
 
     try withFile([Declared(name: "unet.v", type: .f32, dimensions: [4]), weight]) { file in
       let weights = MappedWeights(file)

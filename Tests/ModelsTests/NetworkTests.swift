@@ -41,11 +41,14 @@ private final class ForbiddenWeights: WeightSource {
     for kind in RandomWeights.Kind.allCases {
       let networks = try Networks(RandomWeights(kind), Micro.configuration)
       for pool in pools {
-        let planned = Run.peak(pool: pool) { Micro.run(stage, networks, $0) }
-        let arena = try #require(Arena(capacity: planned))
-        Micro.run(stage, networks, Run(kernels: try KernelTable.best(), pool: pool, arena: arena))
-        #expect(arena.peak == planned, "\(kind), \(pool.threads) threads")
-        #expect(planned > 0)
+        for isGuided in Set([false, stage == .unet]) {
+          let planned = Run.peak(pool: pool, isGuided: isGuided) { Micro.run(stage, networks, $0) }
+          let arena = try #require(Arena(capacity: planned))
+          let run = Run(kernels: try KernelTable.best(), pool: pool, arena: arena, isGuided: isGuided)
+          Micro.run(stage, networks, run)
+          #expect(arena.peak == planned, "\(kind), \(pool.threads) threads")
+          #expect(planned > 0)
+        }
       }
     }
   }
@@ -63,7 +66,9 @@ private final class ForbiddenWeights: WeightSource {
     for kind in RandomWeights.Kind.allCases {
       let networks = try Networks(RandomWeights(kind), Micro.configuration)
       var results: [[Float]] = []
-      for pool in pools { Micro.run(stage, networks, try makeRun(pool)) { results.append($0.elements) } }
+      for pool in pools {
+        Micro.run(stage, networks, try makeRun(pool, isGuided: stage == .unet)) { results.append($0.elements) }
+      }
       #expect(results.count == pools.count && results[0].allSatisfy(\.isFinite))
       #expect(Set(results[0]).count > results[0].count / 2, "the result hardly depends on the input")
       expectSameBits(results[1], results[0], "\(kind), 2 threads")
@@ -79,7 +84,7 @@ private final class ForbiddenWeights: WeightSource {
       let arena = try #require(Arena(capacity: 32 << 20))
       memset(arena.allocate(UInt8.self, 32 << 20), Int32(filling), 32 << 20)
       arena.release(to: 0)
-      let run = Run(kernels: try KernelTable.best(), pool: pools[1], arena: arena)
+      let run = Run(kernels: try KernelTable.best(), pool: pools[1], arena: arena, isGuided: stage == .unet)
       Micro.run(stage, networks, run) { results.append($0.elements) }
     }
     expectSameBits(results[1], results[0], "after memory full of ones")
@@ -128,7 +133,7 @@ private final class ForbiddenWeights: WeightSource {
   @Test("Activations of a full-size model fit a board's memory")
   func fullSizePeaks() throws {
     let networks = try Networks(ForbiddenWeights(), Self.full)
-    let unet = Run.peak(pool: pools[1]) { run in
+    let unet = Run.peak(pool: pools[1], isGuided: true) { run in
       let latents = run.featureMap(2, 64, 64, 4)
       networks.unet(
         latents, timestep: 0, context: run.matrix(154, 768), into: run.featureMap(like: latents), run)

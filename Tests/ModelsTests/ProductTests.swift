@@ -70,7 +70,7 @@ private struct Input {
 }
 
 /// What is added to a product.
-private enum Residual: CaseIterable {
+enum Residual: CaseIterable {
   case none
   case separate
   case inPlace
@@ -220,6 +220,83 @@ private enum Residual: CaseIterable {
         }
       }
       expectWithin(out.elements, expected, "\(kind) \(width) in \(groups) groups, \(taps) taps")
+    }
+  }
+
+  /// One output of the second half of a guided product: the first half's, and what the difference of the inputs adds.
+  private func guided(
+    _ first: Input, _ second: Input, _ places: [(row: Int, tap: Int)], _ dense: DenseMatrix, output: Int,
+    plus added: Float
+  ) -> Bounded {
+    var base = Products()
+    var change = Products()
+    for (row, tap) in places {
+      let differences = (0..<first.columns).map { second[row, $0] - first[row, $0] }
+      let step = Double(max(0, differences.max() ?? 0)) - Double(min(0, differences.min() ?? 0))
+      for i in 0..<first.columns {
+        base.add(first[row, i], dense[output, i, tap], step: first.step(row))
+        change.add(differences[i], dense[output, i, tap], step: step / 255)
+      }
+    }
+    let taps = dense.shape.taps
+    let (a, b) = (
+      base.bounded(.int8, taps: taps, isExact: false, plus: dense.bias[output], added),
+      change.bounded(.int8, taps: taps, isExact: false)
+    )
+    return Bounded(
+      value: a.value + b.value, error: a.error + b.error + 0x1p-23 * (a.value.magnitude + b.value.magnitude))
+  }
+
+  @Test("Of the two halves of guidance, what tells them apart is not rounded away", arguments: Residual.allCases)
+  func guidedProducts(_ residual: Residual) throws {
+    let (height, width, inputs, outputs) = (7, 6, 9, 20)
+    let rows = height * width
+    for kernel in [1, 3] {
+      for distance in [Float(1), 1e-3, 0] {
+        let weights = RandomWeights(.int8)
+        let layer = try Convolution(Weights(weights, "layer"), inputs, outputs, kernel: kernel)
+        let dense = try #require(weights.matrices["layer"])
+        let first = Input(rows, inputs, exact: false, seed: kernel)
+        var second = first
+        var generator = Generator(kernel)
+        second.values = zip(first.values, generator.floats(rows * inputs)).map { $0 + distance * $1 }
+        let run = try makeRun(pools[kernel % 3], isGuided: true)
+        let out = run.featureMap(2, height, width, outputs)
+        let added = generator.floats(out.tokens.count)
+        out.base.update(from: added, count: added.count)
+        let other = residual == .separate ? run.map(2, height, width, outputs, added) : out
+        layer(
+          run.map(2, height, width, inputs, first.values + second.values), into: out,
+          adding: residual == .none ? nil : other, run)
+        var expected: [Bounded] = []
+        for (half, place) in (0..<2).flatMap({ half in (0..<rows).map { (half, $0) } }) {
+          let places = (0..<kernel * kernel).compactMap { tap -> (row: Int, tap: Int)? in
+            let v = place / width + tap / kernel - kernel / 2
+            let u = place % width + tap % kernel - kernel / 2
+            return (0..<height).contains(v) && (0..<width).contains(u) ? (v * width + u, tap) : nil
+          }
+          for o in 0..<outputs {
+            let plus = residual == .none ? 0 : added[(half * rows + place) * outputs + o]
+            expected.append(
+              guided(first, half == 0 ? first : second, places, dense, output: o, plus: plus))
+          }
+        }
+        expectWithin(out.tokens.elements, expected, "\(kernel) x \(kernel), \(distance) apart, \(residual)")
+        try expectChange(out.tokens.elements, expected, residual, distance)
+      }
+    }
+  }
+
+  /// The distance of the halves' results is far more exact than the results themselves: guidance multiplies it.
+  private func expectChange(_ found: [Float], _ expected: [Bounded], _ residual: Residual, _ distance: Float) throws {
+    guard residual == .none else { return }
+    let half = found.count / 2
+    for i in 0..<half {
+      let change = Double(found[half + i]) - Double(found[i])
+      let exact = expected[half + i].value - expected[i].value
+      // Steps of 2 / 255 of the distance at each of up to 81 inputs of weights up to 0.25, and rounding.
+      let bound = 81 * Double(distance) / 255 * 0.25 + 0x1p-21 * (expected[i].value.magnitude + 100)
+      #expect((change - exact).magnitude <= bound, "\(distance) apart")
     }
   }
 
