@@ -25,7 +25,8 @@ struct ValueTests {
     let checkpoint = try Checkpoint(path: fixture(name))
     try compare(checkpoint, name)
     let size = try FileManager.default.attributesOfItem(atPath: fixture(name))[.size] as? Int
-    #expect(checkpoint.files == [SourceFile(path: fixture(name), bytes: try #require(size))])
+    let bytes = try #require(size)
+    #expect(checkpoint.files == [SourceFile(path: fixture(name), bytes: bytes)])
   }
 
   @Test func aShardedCheckpointIsReadAsOne() throws {
