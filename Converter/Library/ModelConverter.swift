@@ -309,7 +309,7 @@ package struct ModelConverter {
 
   private func completeMetadata(_ progress: (Progress) -> Void) throws(ConvertError) -> Metadata {
     var metadata = metadata
-    metadata["general.name"] = .string(job.output.split(separator: "/").last.map(String.init) ?? "model")
+    metadata["general.name"] = .string(job.stableDiffusion.split(separator: "/").last.map(String.init) ?? "model")
     metadata["general.license"] = job.licence.map(MetadataValue.string)
     metadata["audiotoken.weights.type"] = .string(job.weights.rawValue)
     metadata.set("audiotoken.weights.limit", Int(Quantiser.limit))

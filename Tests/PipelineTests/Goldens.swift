@@ -90,9 +90,14 @@ struct Distance {
   let relative: Double
   let psnr: Double
 
+  enum Mismatch: Error, Equatable {
+    case count(found: Int, expected: Int)
+    case notFinite(index: Int)
+  }
+
   init(_ found: [Double], _ expected: [Double], peak: Double = 1) throws {
-    try #require(found.count == expected.count, "\(found.count) values where \(expected.count) are expected")
-    try #require(!found.contains { !$0.isFinite }, "a value is not a finite number")
+    guard found.count == expected.count else { throw Mismatch.count(found: found.count, expected: expected.count) }
+    if let index = found.firstIndex(where: { !$0.isFinite }) { throw Mismatch.notFinite(index: index) }
     var (greatest, difference, energy) = (0.0, 0.0, 0.0)
     for (a, b) in zip(found, expected) {
       greatest = max(greatest, abs(a - b))
