@@ -1,6 +1,14 @@
 #include "CKernels.h"
 #if defined(__aarch64__)
 #include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
+
+// The compiler of Swift 6.0 cannot ask for this by name.
+static int has_f16c(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
 #endif
 
 uint32_t at_cpu_features(void) {
@@ -8,7 +16,7 @@ uint32_t at_cpu_features(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("sse4.1")) features |= AT_CPU_SSE41;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) features |= AT_CPU_AVX2;
+  if (__builtin_cpu_supports("avx2") && has_f16c()) features |= AT_CPU_AVX2;
 #elif defined(__aarch64__)
   unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
   features |= AT_CPU_NEON;
