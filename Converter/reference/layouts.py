@@ -12,8 +12,8 @@ a kind:
                "float", "bool", "string"}], with which the file is {"cfg": ..., "model": tensors}
 
 A tensor is {"name", "shape", "mean", "bound", "crc32"}, float32, or {"name", "shape", "crc32"}, int64 that counts from
-0. Its values depend on the path and the name given in the layout, whatever spelling is written.
-"tie" names the tensor of the same file whose values it has: models share some weights between layers.
+0. Its values depend on the path and the name given in the layout, whatever spelling is written. "tie" names the tensor
+of the same file whose values it has instead: models share some of their weights between layers.
 """
 import json
 import zlib
