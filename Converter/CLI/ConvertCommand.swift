@@ -4,6 +4,7 @@ import Foundation
 import WeightFile
 
 extension WeightType: ExpressibleByArgument {}
+extension Quantiser.Form: ExpressibleByArgument {}
 
 extension ConvertError {
   /// As in `sysexits.h`.
@@ -54,6 +55,13 @@ struct ConvertCommand: ParsableCommand {
   @Option(help: "How to store weights: int8, f16 or f32.")
   var weights = WeightType.int8
 
+  @Option(
+    help: """
+      Which int8 codes may lie side by side: any (full), or those that AVX2 multiplies fastest (pairs); by default pairs, \
+      unless they add 3 dB to the weights' error, as with weights that nobody trained.
+      """)
+  var codes: Quantiser.Form?
+
   @Option(help: "The licence of the weights, to be written into the file.")
   var licence: String?
 
@@ -84,7 +92,7 @@ struct ConvertCommand: ParsableCommand {
     let start = Date()
     let job = ConversionJob(
       stableDiffusion: sd, beats: beats, embedder: embedder, lora: lora, tokenizer: tokenizer, configFolder: config,
-      predictionType: prediction, weights: weights, output: output, licence: licence)
+      predictionType: prediction, weights: weights, codes: codes, output: output, licence: licence)
     let converter = try ModelConverter(job)
     var display = ConversionDisplay(quiet: quiet)
     let report = try converter.run { display.show($0) }

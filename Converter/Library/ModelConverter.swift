@@ -14,12 +14,14 @@ package struct ConversionJob: Sendable {
   package var configFolder: String?
   package var predictionType: String?
   package var weights: WeightType
+  /// nil: pairs, unless they cost too much.
+  package var codes: Quantiser.Form?
   package var output: String
   package var licence: String?
   package init(
     stableDiffusion: String, beats: String, embedder: String, lora: String? = nil, tokenizer: String? = nil,
-    configFolder: String? = nil, predictionType: String? = nil, weights: WeightType = .int8, output: String,
-    licence: String? = nil
+    configFolder: String? = nil, predictionType: String? = nil, weights: WeightType = .int8,
+    codes: Quantiser.Form? = nil, output: String, licence: String? = nil
   ) {
     self.stableDiffusion = stableDiffusion
     self.beats = beats
@@ -29,6 +31,7 @@ package struct ConversionJob: Sendable {
     self.configFolder = configFolder
     self.predictionType = predictionType
     self.weights = weights
+    self.codes = codes
     self.output = output
     self.licence = licence
   }
@@ -245,6 +248,28 @@ package struct ModelConverter {
 
   // MARK: Writing
 
+  /// Pairs where they add less than 3 dB to the noise of the weights, judged by a few rows of every matrix.
+  ///
+  /// Trained weights have tails, so that few pairs are near the limit; weights drawn evenly from an interval have many.
+  private func bestForm() throws(ConvertError) -> Quantiser.Form {
+    let rows = 8
+    var full = 0.0
+    var pairs = 0.0
+    for case .matrix(let name, let shape, let precision, _) in manifest.requests where type(precision) == .i8 {
+      let source = try matrix(name, shape)
+      for sample in 0..<rows {
+        let output = sample * shape.outputs / rows
+        var packers = (PanelPacker(shape, .full), PanelPacker(shape, .pairs))
+        guard let a = packers.0.error(output, of: source), let b = packers.1.error(output, of: source) else { continue }
+        let weight = Double(shape.outputs * shape.inputs * shape.taps)
+        full += weight * a.relative * a.relative
+        pairs += weight * b.relative * b.relative
+      }
+      source.tensor.releasePages()
+    }
+    return pairs <= 2 * full ? .pairs : .full
+  }
+
   private func type(_ precision: Precision) -> TensorType {
     switch (precision, job.weights) {
     case (.kept, _), (_, .float32): .f32
@@ -276,7 +301,9 @@ package struct ModelConverter {
   /// Writes the file. On any error nothing is left behind.
   package func run(progress: (Progress) -> Void) throws(ConvertError) -> ConversionReport {
     try checkOutput()
-    let metadata = try completeMetadata(progress)
+    let form: Quantiser.Form
+    if let codes = job.codes { form = codes } else { form = try bestForm() }
+    let metadata = try completeMetadata(form, progress)
     let declarations = manifest.requests.flatMap(declarations)
     let writer = try writing { () throws(WeightFileError) in
       try WeightFileWriter(path: job.output, metadata: metadata, tensors: declarations)
@@ -285,7 +312,7 @@ package struct ModelConverter {
     var done = 0
     for request in manifest.requests {
       guard let index = report.rows.firstIndex(where: { $0.stage == request.stage }) else { continue }
-      try write(request, to: writer, &report.rows[index])
+      try write(request, form, to: writer, &report.rows[index])
       done += self.declarations(request).reduce(0) { $0 + ($1.checkedByteCount ?? 0) }
       progress(.writing(stage: request.stage, doneBytes: done, totalBytes: writer.byteCount))
     }
@@ -307,12 +334,13 @@ package struct ModelConverter {
 
   private var sources: [Checkpoint] { Stage.allCases.compactMap { checkpoints[$0] } + [lora].compactMap { $0 } }
 
-  private func completeMetadata(_ progress: (Progress) -> Void) throws(ConvertError) -> Metadata {
+  private func completeMetadata(_ form: Quantiser.Form, _ progress: (Progress) -> Void) throws(ConvertError) -> Metadata {
     var metadata = metadata
     metadata["general.name"] = .string(job.stableDiffusion.split(separator: "/").last.map(String.init) ?? "model")
     metadata["general.license"] = job.licence.map(MetadataValue.string)
     metadata["audiotoken.weights.type"] = .string(job.weights.rawValue)
     metadata.set("audiotoken.weights.limit", Int(Quantiser.limit))
+    if form == .pairs { metadata.set(MappedWeights.pairLimitKey, Int(Quantiser.pairLimit)) }
     var names: [String] = []
     var hashes: [String] = []
     for checkpoint in sources {
@@ -337,14 +365,15 @@ package struct ModelConverter {
   }
 
   private func write(
-    _ request: Manifest.Request, to writer: WeightFileWriter, _ row: inout ConversionReport.Row
+    _ request: Manifest.Request, _ form: Quantiser.Form, to writer: WeightFileWriter, _ row: inout ConversionReport.Row
   ) throws(ConvertError) {
     row.bytes += declarations(request).reduce(0) { $0 + ($1.checkedByteCount ?? 0) }
     switch request {
     case .matrix(let name, let shape, let precision, let bias):
       row.parameters += shape.outputs * shape.inputs * shape.taps + (bias ? shape.outputs : 0)
       let source = try matrix(name, shape)
-      try MatrixWriter(name: name, shape: shape, source: source, writer: writer).write(type(precision), &row.error)
+      try MatrixWriter(name: name, shape: shape, form: form, source: source, writer: writer)
+        .write(type(precision), &row.error)
       source.tensor.releasePages()
       if bias {
         var padded = [Float](repeating: 0, count: shape.paddedOutputs)

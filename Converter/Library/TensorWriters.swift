@@ -7,6 +7,7 @@ import WeightFile
 struct MatrixWriter {
   let name: String
   let shape: MatrixShape
+  let form: Quantiser.Form
   let source: SourceMatrix
   let writer: WeightFileWriter
 
@@ -20,7 +21,7 @@ struct MatrixWriter {
   }
 
   private func writeInt8(_ error: inout QuantisationError) throws(ConvertError) {
-    var packer = PanelPacker(shape)
+    var packer = PanelPacker(shape, form)
     var scales = [Float](repeating: 0, count: shape.paddedOutputs)
     var sums = [Int32](repeating: 0, count: shape.taps * shape.paddedOutputs)
     for panel in 0..<shape.panels {
@@ -78,7 +79,7 @@ struct TableWriter {
       case .i8:
         scales[index] =
           row.withUnsafeBufferPointer { row in
-            codes.withUnsafeMutableBufferPointer { Quantiser.quantise(row, into: $0, &error) }
+            codes.withUnsafeMutableBufferPointer { Quantiser.quantise(row, into: $0, as: .full, &error) }
           } ?? 0
         try append(codes, to: writer)
       case .f16: try append(halves(row, of: source.tensor), to: writer)

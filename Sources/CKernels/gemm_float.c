@@ -32,8 +32,10 @@ KERNEL_INLINE void tile(const bool half, const int rows, const int panels, const
       }
     }
   }
+  size_t index[ROWS];
+  UNROLLED for (int r = 0; r < rows; r++) index[r] = first_row + (size_t)r;
   UNROLLED for (int p = 0; p < panels; p++) {
-    UNROLLED for (int r = 0; r < rows; r++) store_panel(a, first_row + (size_t)r, panel + (size_t)p, sum[p][r]);
+    store_rows(rows, a, index, panel + (size_t)p, sum[p]);
   }
 }
 

@@ -47,11 +47,11 @@ KERNEL_INLINE void add_single(int32x4_t sum[4], const int8x16_t w[2], int8x16_t 
   }
 }
 
-KERNEL_INLINE void multiply(const int rows, const at_gemm *a, const void *const *x, const int8_t *weights,
-                            int32x4_t sum[ROWS][4]) {
+KERNEL_INLINE void multiply(const int rows, const at_gemm *a, const void *const *x, const size_t *index,
+                            const int8_t *weights, int32x4_t sum[ROWS][4]) {
   UNROLLED for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = sum[r][2] = sum[r][3] = vdupq_n_s32(0);
   const uint8_t *row[ROWS];
-  UNROLLED for (int r = 0; r < rows; r++) row[r] = x[r];
+  UNROLLED for (int r = 0; r < rows; r++) row[r] = x[index[r]];
   size_t i = 0;
   for (; i + 2 * AT_QUAD <= a->inputs; i += 2 * AT_QUAD) {
     int8x16_t w[4];
@@ -64,20 +64,22 @@ KERNEL_INLINE void multiply(const int rows, const at_gemm *a, const void *const 
   }
 }
 
-KERNEL_INLINE void tile(const int rows, const at_gemm *a, size_t first_row, size_t panel) {
+KERNEL_INLINE void tile(const int rows, const at_gemm *a, size_t first, size_t panel) {
+  size_t index[ROWS];
+  rows_of_tile(a, rows, first, index);
   f8 total[ROWS];
   const size_t pairs = a->inputs / (2 * AT_QUAD);
   const int32x4_t start = vdupq_n_s32(-4 * PAIR_START * (int32_t)pairs);
   for (size_t tap = 0; tap < a->taps; tap++) {
-    const size_t at = tap * a->row_count + first_row;
+    const size_t at = tap * a->row_count;
     const int8_t *weights = (const int8_t *)a->weights + (panel * a->taps + tap) * a->inputs * AT_PANEL;
     const int32_t *sums = a->sum + (tap * a->panels + panel) * AT_PANEL;
     const int32x4_t low = vld1q_s32(sums), high = vld1q_s32(sums + 4);
     int32x4_t dot[ROWS][4];
-    multiply(rows, a, a->rows + at, weights, dot);
+    multiply(rows, a, a->rows + at, index, weights, dot);
     UNROLLED for (int r = 0; r < rows; r++) {
-      const int32_t zero = 128 - a->row_zero[at + (size_t)r];
-      const f8 scale = all(a->row_scale[at + (size_t)r]);
+      const int32_t zero = 128 - a->row_zero[at + index[r]];
+      const f8 scale = all(a->row_scale[at + index[r]]);
       const int32x4_t first = vmlaq_n_s32(vaddq_s32(vpaddq_s32(dot[r][0], dot[r][1]), start), low, zero);
       const int32x4_t second = vmlaq_n_s32(vaddq_s32(vpaddq_s32(dot[r][2], dot[r][3]), start), high, zero);
       const f8 term = mul((f8){vcvtq_f32_s32(first), vcvtq_f32_s32(second)}, scale);
@@ -85,18 +87,22 @@ KERNEL_INLINE void tile(const int rows, const at_gemm *a, size_t first_row, size
     }
   }
   const f8 scale = load8(a->scale + panel * AT_PANEL);
-  UNROLLED for (int r = 0; r < rows; r++) store_panel(a, first_row + (size_t)r, panel, mul(total[r], scale));
+  UNROLLED for (int r = 0; r < rows; r++) total[r] = mul(total[r], scale);
+  store_rows(rows, a, index, panel, total);
 }
 
 void KERNEL_NAME(gemm_int8)(const at_gemm *a) {
+  // In a paired product a tile of four rows covers two indices, one of two rows covers one.
+  const size_t indices = a->paired ? a->row_count / 2 : a->row_count;
+  const size_t step = a->paired ? ROWS / 2 : ROWS;
   const size_t panel_end = last_panel(a);
   for (size_t panel = a->panel_begin; panel < panel_end; panel++) {
-    size_t row = 0;
-    for (; row + ROWS <= a->row_count; row += ROWS) tile(ROWS, a, row, panel);
-    switch (a->row_count - row) {
-      case 1: tile(1, a, row, panel); break;
-      case 2: tile(2, a, row, panel); break;
-      case 3: tile(3, a, row, panel); break;
+    size_t index = 0;
+    for (; index + step <= indices; index += step) tile(ROWS, a, index, panel);
+    switch ((indices - index) * ROWS / step) {
+      case 1: tile(1, a, index, panel); break;
+      case 2: tile(2, a, index, panel); break;
+      case 3: tile(3, a, index, panel); break;
       default: break;
     }
   }

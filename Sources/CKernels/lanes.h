@@ -44,6 +44,20 @@ KERNEL_INLINE f8 exp8(f8 v) {
   return v;
 }
 
+// ReferenceMath.powerOfTwo of `count` vectors in step.
+KERNEL_INLINE void power_of_two_each(const int count, f8 *v) {
+  f8 shifted[4], f[4], p[4];
+#define EACH UNROLLED for (int i = 0; i < count; i++)
+  EACH v[i] = greater(all(-126), v[i]);
+  EACH shifted[i] = add(v[i], all(rounding_magic));
+  EACH f[i] = sub(v[i], sub(shifted[i], all(rounding_magic)));
+  EACH p[i] = add(mul(all(0.055008933f), f[i]), all(0.24221095f));
+  EACH p[i] = add(mul(p[i], f[i]), all(0.6932829f));
+  EACH p[i] = add(mul(p[i], f[i]), all(1));
+  EACH v[i] = scale_by_power(p[i], shifted[i]);
+#undef EACH
+}
+
 // ReferenceMath.silu
 KERNEL_INLINE f8 silu8(f8 x) { return divide(x, add(all(1), exp8(negative(x)))); }
 
@@ -65,13 +79,31 @@ KERNEL_INLINE f8 gelu8(f8 x) {
   return add(half, mul(magnitude(half), erf));
 }
 
-// The end of a matrix product: what is added to the eight outputs of a panel, and where they go.
-KERNEL_INLINE void store_panel(const at_gemm *a, size_t row, size_t panel, f8 y) {
-  const size_t first = panel * AT_PANEL;
-  const size_t count = a->outputs - first;
-  if (a->bias) y = add(y, load8(a->bias + first));
-  if (a->residual) y = add(y, load_some(a->residual + row * a->residual_stride + first, count));
-  store_some(a->out + row * a->out_stride + first, count, y);
+// Which rows a tile of an int8 product takes: `rows` from the first on, or in a paired product half as many and those that
+// hold the differences to them.
+static inline __attribute__((always_inline)) void rows_of_tile(const at_gemm *a, const int rows, size_t first,
+                                                               size_t *index) {
+  UNROLLED for (int r = 0; r < rows; r++) {
+    const bool second = a->paired && r >= rows / 2;
+    index[r] = second ? a->row_count / 2 + first + (size_t)(r - rows / 2) : first + (size_t)r;
+  }
+}
+
+// The end of a matrix product: what is added to the eight outputs of a panel in some rows, and where they go. The second
+// half of the rows of a paired product are those paired with the first.
+KERNEL_INLINE void store_rows(const int rows, const at_gemm *a, const size_t *index, size_t panel, f8 *y) {
+  const size_t first = panel * AT_PANEL, count = a->outputs - first;
+  const f8 bias = a->bias ? load8(a->bias + first) : all(0);
+  UNROLLED for (int r = 0; r < rows; r++) {
+    const bool second = a->paired && r >= rows / 2;
+    const size_t row = second ? index[r] - a->row_count / 2 : index[r];
+    const float *residual = second ? a->pair_residual : a->residual;
+    float *out = second ? a->pair_out : a->out;
+    if (second) y[r] = add(y[r], y[r - rows / 2]);
+    else if (a->bias) y[r] = add(y[r], bias);
+    store_some(out + row * a->out_stride + first, count,
+               residual ? add(y[r], load_some(residual + row * a->residual_stride + first, count)) : y[r]);
+  }
 }
 
 // The panels to compute end here: those that are asked for and hold outputs.

@@ -73,6 +73,35 @@ KERNEL_INLINE void store_codes(uint8_t *q, const f8 rounded[4], int32_t zero) {
   _mm256_storeu_si256((__m256i *)q, _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order));
 }
 
+// Eight s32, and eight pairs of s16 to be multiplied by one pair.
+typedef __m256i i8;
+typedef __m256i pairs8;
+typedef __m256i pair;
+
+KERNEL_INLINE i8 zeros(void) { return _mm256_setzero_si256(); }
+KERNEL_INLINE pairs8 load_pairs(const int16_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
+KERNEL_INLINE pair load_pair(const int16_t *x) {
+  int32_t both;
+  __builtin_memcpy(&both, x, sizeof both);
+  return _mm256_set1_epi32(both);
+}
+KERNEL_INLINE pair ones(void) { return _mm256_set1_epi16(1); }
+KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, x)); }
+KERNEL_INLINE f8 to_float(i8 x) { return _mm256_cvtepi32_ps(x); }
+
+KERNEL_INLINE int32_t sum_integers(i8 x) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+// Integers of 16 bits held in the mantissas of magic-rounded floats.
+KERNEL_INLINE void store_int16(int16_t *x, f8 rounded) {
+  const __m256i magic = _mm256_castps_si256(all(12582912.0f));
+  const __m256i q = _mm256_sub_epi32(_mm256_castps_si256(rounded), magic);
+  _mm_storeu_si128((__m128i *)x, _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1)));
+}
+
 KERNEL_INLINE void transpose(f8 v[8]) {
   f8 pairs[8], quads[8];
   UNROLLED for (int i = 0; i < 4; i++) {

@@ -85,6 +85,44 @@ KERNEL_INLINE void store_codes(uint8_t *q, const f8 rounded[4], int32_t zero) {
   UNROLLED for (int i = 0; i < 4; i++) vst1_u8(q + 8 * i, vqmovun_s16(codes8(rounded[i], zero)));
 }
 
+// Eight s32, and eight pairs of s16 to be multiplied by one pair.
+typedef struct {
+  int32x4_t low, high;
+} i8;
+typedef struct {
+  int16x8_t first, second;
+} pairs8;
+typedef int16x4_t pair; // in the first two lanes
+
+KERNEL_INLINE i8 zeros(void) { return (i8){vdupq_n_s32(0), vdupq_n_s32(0)}; }
+KERNEL_INLINE pairs8 load_pairs(const int16_t *x) {
+  const int16x8x2_t v = vld2q_s16(x);
+  return (pairs8){v.val[0], v.val[1]};
+}
+KERNEL_INLINE pair load_pair(const int16_t *x) {
+  int32_t both;
+  __builtin_memcpy(&both, x, sizeof both);
+  return vreinterpret_s16_s32(vdup_n_s32(both));
+}
+KERNEL_INLINE pair ones(void) { return vdup_n_s16(1); }
+KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) {
+  sum.low = vmlal_lane_s16(sum.low, vget_low_s16(a.first), x, 0);
+  sum.high = vmlal_high_lane_s16(sum.high, a.first, x, 0);
+  sum.low = vmlal_lane_s16(sum.low, vget_low_s16(a.second), x, 1);
+  sum.high = vmlal_high_lane_s16(sum.high, a.second, x, 1);
+  return sum;
+}
+KERNEL_INLINE f8 to_float(i8 x) { return (f8){vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)}; }
+KERNEL_INLINE int32_t sum_integers(i8 x) { return vaddvq_s32(vaddq_s32(x.low, x.high)); }
+
+// Integers of 16 bits held in the mantissas of magic-rounded floats.
+KERNEL_INLINE void store_int16(int16_t *x, f8 rounded) {
+  const int32x4_t magic = vreinterpretq_s32_f32(vdupq_n_f32(12582912.0f));
+  const int32x4_t low = vsubq_s32(vreinterpretq_s32_f32(rounded.low), magic);
+  const int32x4_t high = vsubq_s32(vreinterpretq_s32_f32(rounded.high), magic);
+  vst1q_s16(x, vqmovn_high_s32(vqmovn_s32(low), high));
+}
+
 KERNEL_INLINE void transpose4(float32x4_t *a, float32x4_t *b, float32x4_t *c, float32x4_t *d) {
   const float32x4x2_t ab = vtrnq_f32(*a, *b), cd = vtrnq_f32(*c, *d);
   *a = vcombine_f32(vget_low_f32(ab.val[0]), vget_low_f32(cd.val[0]));

@@ -12,8 +12,76 @@ package enum AttentionMask {
 extension Run {
   /// Scaled dot-product attention, head by head, without the score matrix.
   /// q, out: [images * queries, heads * headWidth]; k, v: [images * keys, heads * headWidth].
+  ///
+  /// - Parameter isInteger: in s16 with exact integer sums, or in f32.
   package func attend(
-    _ q: Matrix, _ k: Matrix, _ v: Matrix, into out: Matrix, images: Int, heads: Int, mask: AttentionMask = .none
+    _ q: Matrix, _ k: Matrix, _ v: Matrix, into out: Matrix, images: Int, heads: Int, mask: AttentionMask = .none,
+    isInteger: Bool
+  ) {
+    if isInteger {
+      attendInt16(q, k, v, into: out, images: images, heads: heads, mask: mask)
+    } else {
+      attendFloat(q, k, v, into: out, images: images, heads: heads, mask: mask)
+    }
+  }
+
+  /// Image by image: the keys and values of all heads are packed, then each block of queries passes by them.
+  private func attendInt16(
+    _ q: Matrix, _ k: Matrix, _ v: Matrix, into out: Matrix, images: Int, heads: Int, mask: AttentionMask
+  ) {
+    let queries = q.rows / images
+    let keys = k.rows / images
+    let headWidth = q.columns / heads
+    precondition(q.columns == heads * headWidth && k.columns == q.columns && v.columns == q.columns)
+    let tile = Int(AT_ATTENTION_TILE)
+    let tiles = keys.roundedUp(to: tile) / tile
+    let tileBytes = at_attention_tile_bytes(headWidth)
+    let block = 96
+    let blocks = queries.roundedUp(to: block) / block
+    let workspace = at_attention_int16_workspace(block, headWidth)
+    scratch {
+      let packed = UnsafeMutableRawPointer(arena.allocate(UInt8.self, heads * tiles * tileBytes))
+      for image in 0..<images {
+        parallel(heads * tiles) { range in
+          for item in range {
+            let (head, part) = item.quotientAndRemainder(dividingBy: tiles)
+            let first = image * keys + part * tile
+            var a = at_attention_pack(
+              k: k.row(first) + head * headWidth, v: v.row(first) + head * headWidth, k_stride: k.columns,
+              v_stride: v.columns, count: min(tile, keys - part * tile), head_width: headWidth,
+              tile: packed + item * tileBytes)
+            kernels.attentionPack(&a)
+          }
+        }
+        parallel(heads * blocks) { range in
+          withUnsafeTemporaryAllocation(byteCount: workspace, alignment: 64) { memory in
+            guard let memory = memory.baseAddress else { return }
+            for item in range {
+              let (head, part) = item.quotientAndRemainder(dividingBy: blocks)
+              let first = part * block
+              let column = head * headWidth
+              var a = at_attention_int16(
+                q: q.row(image * queries + first) + column, tiles: packed + head * tiles * tileBytes,
+                out: out.row(image * queries + first) + column, q_stride: q.columns, out_stride: out.columns,
+                queries: min(block, queries - first), keys: keys, head_width: headWidth, first_query: first,
+                scale: 1 / Float(headWidth).squareRoot(), causal: false, bias: nil, gate: nil, workspace: memory)
+              switch mask {
+              case .none: break
+              case .causal: a.causal = true
+              case .gatedBias(let gate, let bias):
+                a.bias = UnsafePointer(bias.row(head) + keys - 1)
+                a.gate = UnsafePointer(gate.row(head) + first)
+              }
+              kernels.attentionInt16(&a)
+            }
+          }
+        }
+      }
+    }
+  }
+
+  private func attendFloat(
+    _ q: Matrix, _ k: Matrix, _ v: Matrix, into out: Matrix, images: Int, heads: Int, mask: AttentionMask
   ) {
     let queries = q.rows / images
     let keys = k.rows / images

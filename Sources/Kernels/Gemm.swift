@@ -7,18 +7,6 @@ package enum Activations {
   case quantized(QuantizedRows)
 }
 
-/// Which input row each tap of each output row reads.
-package protocol RowGather {
-  /// The input row for `tap` of output row `row`; negative where the tap falls on padding.
-  func source(tap: Int, row: Int) -> Int
-}
-
-/// Linear layers: output row r reads input row r.
-package struct SameRow: RowGather {
-  package init() {}
-  @inline(__always) package func source(tap: Int, row: Int) -> Int { row }
-}
-
 extension Run {
   /// `x` as `weights` want it: quantised to u8 per row, or as it is. Lives in the arena.
   /// - Parameter isPaired: false where the two halves of a guided run have nothing in common, as the prompts.
@@ -61,11 +49,11 @@ extension Run {
     kernels.quantizeRows(&arguments)
   }
 
-  /// out[r] = residual[r] + bias + sum over taps of x[gather(tap, r)] times the weights, group by group.
+  /// out[r] = residual[r] + bias + sum over taps of x[window(tap, r)] times the weights, group by group.
   ///
   /// `bias` replaces the weights' own where given: f32 [padded outputs]. `residual` may be `out`.
-  package func multiply<Gather: RowGather>(
-    _ x: Activations, by weights: PackedMatrix, gather: Gather, into out: Matrix, adding residual: Matrix? = nil,
+  package func multiply(
+    _ x: Activations, by weights: PackedMatrix, through window: Window, into out: Matrix, adding residual: Matrix? = nil,
     bias: UnsafePointer<Float>? = nil
   ) {
     let shape = weights.shape
@@ -74,7 +62,7 @@ extension Run {
     let mark = arena.used
     defer { arena.release(to: mark) }
     let product = BlockProduct(
-      x: x, weights: weights, gather: gather, out: out, residual: residual, bias: bias ?? weights.bias,
+      x: x, weights: weights, window: window, out: out, residual: residual, bias: bias ?? weights.bias,
       padding: paddingRow(for: x, shape), kernels: kernels)
     let blocks = product.blocks
     // Few rows: cut the panels too, so that all threads have work.
@@ -103,18 +91,25 @@ extension Run {
 }
 
 /// One product, cut into blocks of rows and runs of panels that threads compute in any order.
-private struct BlockProduct<Gather: RowGather> {
+private struct BlockProduct {
   let x: Activations
   let weights: PackedMatrix
-  let gather: Gather
+  let window: Window
   let out: Matrix
   let residual: Matrix?
   let bias: UnsafePointer<Float>?
   let padding: UnsafeRawPointer
   let kernels: KernelTable
 
-  /// Rows of a block: its activations and one pair of panels stay in the first two caches.
-  private var blockRows: Int { weights.shape.taps > 16 ? 20 : isPaired ? 32 : 60 }
+  /// Rows of a block, all of them or those of the first half: its activations stay in the second cache, and the more
+  /// there are the fewer times all weights pass by.
+  private var blockRows: Int {
+    let bytes = 192 << 10
+    let most = Int(AT_GEMM_ROWS) / (isPaired ? 2 : 1)
+    if weights.shape.taps > 16 { return 20 }
+    let rows = bytes / weights.shape.inputs / (isPaired ? 2 : 1)
+    return min(max(rows / 4 * 4, 32), most)
+  }
   private var isPaired: Bool { if case .quantized(let rows) = x { rows.isPaired } else { false } }
   /// The rows that are cut into blocks: all, or the first half where the second is computed with it.
   private var blockedRows: Int { isPaired ? out.rows / 2 : out.rows }
@@ -123,54 +118,18 @@ private struct BlockProduct<Gather: RowGather> {
   func compute(block: Int, group: Int, panels: Range<Int>) {
     let first = block * blockRows
     let rows = first..<min(first + blockRows, blockedRows)
-    let tile = Tile(group: group, panels: panels)
-    guard isPaired else { return multiply(rows, tile, into: out.rows(rows), bias: bias, adding: residual?.rows(rows)) }
-    let half = out.rows / 2
-    let pairs = rows.lowerBound + half..<rows.upperBound + half
-    guard let residual else {
-      multiply(rows, tile, into: out.rows(rows), bias: bias, adding: nil)
-      multiply(pairs, tile, into: out.rows(pairs), bias: nil, adding: out.rows(rows))
-      return
-    }
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * rows.count * out.columns) { buffer in
-      guard let base = buffer.baseAddress else { return }
-      let sums = Matrix(base: base, rows: 2 * rows.count, columns: out.columns)
-      let plain = sums.rows(0..<rows.count)
-      let paired = sums.rows(rows.count..<2 * rows.count)
-      multiply(rows, tile, into: plain, bias: bias, adding: nil)
-      multiply(pairs, tile, into: paired, bias: nil, adding: plain)
-      add(residual.rows(rows), to: plain, tile, into: out.rows(rows))
-      add(residual.rows(pairs), to: paired, tile, into: out.rows(pairs))
-    }
+    multiply(rows, Tile(group: group, panels: panels))
   }
 
   /// A run of panels of one group.
   private struct Tile {
     let group: Int
     let panels: Range<Int>
-
-    func columns(_ shape: MatrixShape) -> Range<Int> {
-      let width = shape.outputs / shape.groups
-      let first = panels.lowerBound * MatrixShape.panel
-      return group * width + first..<group * width + min(width, panels.upperBound * MatrixShape.panel)
-    }
   }
 
-  private func add(_ residual: Matrix, to sums: Matrix, _ tile: Tile, into out: Matrix) {
-    let columns = tile.columns(weights.shape)
-    for row in 0..<out.rows {
-      var arguments = at_add(
-        a: sums.row(row) + columns.lowerBound, b: residual.row(row) + columns.lowerBound,
-        out: out.row(row) + columns.lowerBound, count: columns.count, alpha: 1)
-      kernels.add(&arguments)
-    }
-  }
-
-  /// The product of input rows `range` as gathered, into all rows of `result`.
-  private func multiply(
-    _ range: Range<Int>, _ tile: Tile, into result: Matrix, bias: UnsafePointer<Float>?, adding residual: Matrix?
-  ) {
-    let entries = weights.shape.taps * range.count
+  /// The product of input rows `range` as gathered, and of those that are paired with them.
+  private func multiply(_ range: Range<Int>, _ tile: Tile) {
+    let entries = weights.shape.taps * range.count * (isPaired ? 2 : 1)
     withUnsafeTemporaryAllocation(of: UnsafeRawPointer.self, capacity: entries) { rows in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: entries) { scales in
         withUnsafeTemporaryAllocation(of: Int32.self, capacity: entries) { zeros in
@@ -178,10 +137,11 @@ private struct BlockProduct<Gather: RowGather> {
             return
           }
           fill(rows, scales, zeros, range, group: tile.group)
-          var arguments = arguments(tile, rows, into: result, bias: bias, adding: residual)
+          var arguments = arguments(tile, range, rows)
           arguments.row_scale = UnsafePointer(scales)
           arguments.row_zero = UnsafePointer(zeros)
           switch weights.elements {
+          case .int8(_, _, _, pairs: true): kernels.gemmInt8Pairs(&arguments)
           case .int8: kernels.gemmInt8(&arguments)
           case .float32: kernels.gemmFloat32(&arguments)
           case .float16: kernels.gemmFloat16(&arguments)
@@ -196,10 +156,12 @@ private struct BlockProduct<Gather: RowGather> {
     _ zeros: UnsafeMutablePointer<Int32>, _ range: Range<Int>, group: Int
   ) {
     let column = group * weights.shape.inputs
-    var entry = 0
-    for tap in 0..<weights.shape.taps {
-      for row in range {
-        let source = gather.source(tap: tap, row: row)
+    let count = range.count * (isPaired ? 2 : 1)
+    for place in 0..<count {
+      let isSecond = place >= range.count
+      let row = range.lowerBound + (isSecond ? out.rows / 2 + place - range.count : place)
+      window.forEachTap(of: row) { tap, source in
+        let entry = tap * count + place
         switch x {
         case .float(let x):
           rows[entry] = source < 0 ? padding : UnsafeRawPointer(x.row(source) + column)
@@ -208,27 +170,30 @@ private struct BlockProduct<Gather: RowGather> {
           scales[entry] = source < 0 ? 0 : x.scale[source]
           zeros[entry] = source < 0 ? 0 : x.zero[source]
         }
-        entry += 1
       }
     }
   }
 
   /// Everything but the scales and zeros of the input rows.
   private func arguments(
-    _ tile: Tile, _ rows: UnsafePointer<UnsafeRawPointer>, into result: Matrix, bias: UnsafePointer<Float>?,
-    adding residual: Matrix?
+    _ tile: Tile, _ range: Range<Int>, _ rows: UnsafePointer<UnsafeRawPointer>
   ) -> at_gemm {
     let shape = weights.shape
     let width = shape.outputs / shape.groups
     let paddedColumn = tile.group * shape.panelsPerGroup * MatrixShape.panel
+    func place(_ matrix: Matrix, _ row: Int) -> UnsafeMutablePointer<Float> { matrix.row(row) + tile.group * width }
+    let first = range.lowerBound
+    let paired = isPaired ? out.rows / 2 + first : 0
     var a = at_gemm(
-      rows: rows, row_scale: nil, row_zero: nil, row_count: result.rows, taps: shape.taps, inputs: shape.inputs,
-      weights: padding, scale: nil, sum: nil, bias: bias.map { $0 + paddedColumn }, panels: shape.panels,
-      panel_begin: tile.panels.lowerBound, panel_end: tile.panels.upperBound, outputs: width,
-      residual: residual.map { UnsafePointer($0.base + tile.group * width) }, residual_stride: out.columns,
-      out: result.base + tile.group * width, out_stride: out.columns)
+      rows: rows, row_scale: nil, row_zero: nil, row_count: range.count * (isPaired ? 2 : 1), taps: shape.taps,
+      inputs: shape.inputs, weights: padding, scale: nil, sum: nil, bias: bias.map { $0 + paddedColumn },
+      panels: shape.panels, panel_begin: tile.panels.lowerBound, panel_end: tile.panels.upperBound, outputs: width,
+      residual: residual.map { UnsafePointer(place($0, first)) }, residual_stride: out.columns,
+      out: place(out, first), out_stride: out.columns, paired: isPaired,
+      pair_residual: isPaired ? residual.map { UnsafePointer(place($0, paired)) } : nil,
+      pair_out: isPaired ? place(out, paired) : nil)
     switch weights.elements {
-    case .int8(let values, let scale, let sum):
+    case .int8(let values, let scale, let sum, _):
       a.inputs = shape.paddedInputs
       a.weights = UnsafeRawPointer(values + paddedColumn * shape.taps * shape.paddedInputs)
       a.scale = scale + paddedColumn

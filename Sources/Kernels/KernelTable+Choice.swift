@@ -54,6 +54,7 @@ extension KernelTable {
       name: "avx2",
       quantizeRows: at_quantize_rows_avx2,
       gemmInt8: at_gemm_int8_avx2,
+      gemmInt8Pairs: at_gemm_int8_pairs_avx2,
       gemmFloat32: at_gemm_float32_avx2,
       gemmFloat16: at_gemm_float16_avx2,
       layerNorm: at_layer_norm_avx2,
@@ -62,12 +63,15 @@ extension KernelTable {
       map: at_map_avx2,
       add: at_add_avx2,
       gatedGELU: at_gated_gelu_avx2,
-      attention: at_attention_avx2)
+      attention: at_attention_avx2,
+      attentionPack: at_attention_pack_avx2,
+      attentionInt16: at_attention_int16_avx2)
   #elseif arch(arm64)
     static let neon = KernelTable(
       name: "neon",
       quantizeRows: at_quantize_rows_neon,
       gemmInt8: at_gemm_int8_neon,
+      gemmInt8Pairs: at_gemm_int8_neon,
       gemmFloat32: at_gemm_float32_neon,
       gemmFloat16: at_gemm_float16_neon,
       layerNorm: at_layer_norm_neon,
@@ -76,6 +80,8 @@ extension KernelTable {
       map: at_map_neon,
       add: at_add_neon,
       gatedGELU: at_gated_gelu_neon,
-      attention: at_attention_neon)
+      attention: at_attention_neon,
+      attentionPack: at_attention_pack_neon,
+      attentionInt16: at_attention_int16_neon)
   #endif
 }

@@ -7,6 +7,8 @@ package struct KernelTable: Sendable {
   package var name: String
   package var quantizeRows: @convention(c) @Sendable (UnsafePointer<at_quantize>) -> Void
   package var gemmInt8: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
+  /// For weights that are marked as pairs (`PackedMatrix.isPairLimited`).
+  package var gemmInt8Pairs: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var gemmFloat32: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var gemmFloat16: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var layerNorm: @convention(c) @Sendable (UnsafePointer<at_layer_norm>) -> Void
@@ -16,4 +18,6 @@ package struct KernelTable: Sendable {
   package var add: @convention(c) @Sendable (UnsafePointer<at_add>) -> Void
   package var gatedGELU: @convention(c) @Sendable (UnsafePointer<at_gated_gelu>) -> Void
   package var attention: @convention(c) @Sendable (UnsafePointer<at_attention>) -> Void
+  package var attentionPack: @convention(c) @Sendable (UnsafePointer<at_attention_pack>) -> Void
+  package var attentionInt16: @convention(c) @Sendable (UnsafePointer<at_attention_int16>) -> Void
 }

@@ -7,6 +7,7 @@ package enum Oracle {
     name: "oracle",
     quantizeRows: { quantizeRows($0.pointee) },
     gemmInt8: { gemmInt8($0.pointee) },
+    gemmInt8Pairs: { gemmInt8($0.pointee) },
     gemmFloat32: { args in gemmFloat(args.pointee) { $0.assumingMemoryBound(to: Float.self)[$1] } },
     gemmFloat16: { args in gemmFloat(args.pointee) { widen($0.assumingMemoryBound(to: UInt16.self)[$1]) } },
     layerNorm: { layerNorm($0.pointee) },
@@ -15,7 +16,9 @@ package enum Oracle {
     map: { map($0.pointee) },
     add: { add($0.pointee) },
     gatedGELU: { gatedGELU($0.pointee) },
-    attention: { attention($0.pointee) })
+    attention: { attention($0.pointee) },
+    attentionPack: { attentionPack($0.pointee) },
+    attentionInt16: { attentionInt16($0.pointee) })
 
   /// The range of a row is widened to hold zero, so that zero is a code of its own and the zero point is in 0...255.
   static func quantizeRows(_ a: at_quantize) {
@@ -46,29 +49,40 @@ package enum Oracle {
   }
 
   /// Per tap the integer sum is exact, and modulo 2^32 where sums or zero points are damaged; taps are added in order, then
-  /// the channel's scale, its bias and the residual.
+  /// the channel's scale, its bias, or what the row that it is paired with came to, and the residual.
   static func gemmInt8(_ a: at_gemm) {
+    for o in columns(a) {
+      var plain = [Float](repeating: 0, count: a.row_count)
+      for r in 0..<a.row_count {
+        let total = scaledProduct(a, r, o)
+        let half = a.row_count / 2
+        guard a.paired, r >= half else {
+          plain[r] = a.bias.map { total + $0[o] } ?? total
+          store(plain[r], a.residual, a.out, a, r, o)
+          continue
+        }
+        store(total + plain[r - half], a.pair_residual, a.pair_out!, a, r - half, o)
+      }
+    }
+  }
+
+  private static func scaledProduct(_ a: at_gemm, _ r: Int, _ o: Int) -> Float {
     let panel = Int(AT_PANEL)
     let quad = Int(AT_QUAD)
     let weights = a.weights.assumingMemoryBound(to: Int8.self)
-    for r in 0..<a.row_count {
-      for o in columns(a) {
-        var total: Float = 0
-        for t in 0..<a.taps {
-          let x = a.rows[t * a.row_count + r].assumingMemoryBound(to: UInt8.self)
-          var dot: Int32 = 0
-          for i in 0..<a.inputs {
-            let block = ((o / panel) * a.taps + t) * (a.inputs / quad) + i / quad
-            dot &+= Int32(x[i]) * Int32(weights[(block * panel + o % panel) * quad + i % quad])
-          }
-          dot &-= a.row_zero![t * a.row_count + r] &* a.sum![t * a.panels * panel + o]
-          let term = Float(dot) * a.row_scale![t * a.row_count + r]
-          total = t == 0 ? term : total + term
-        }
-        total = total * a.scale![o]
-        store(total, a, r, o)
+    var total: Float = 0
+    for t in 0..<a.taps {
+      let x = a.rows[t * a.row_count + r].assumingMemoryBound(to: UInt8.self)
+      var dot: Int32 = 0
+      for i in 0..<a.inputs {
+        let block = ((o / panel) * a.taps + t) * (a.inputs / quad) + i / quad
+        dot &+= Int32(x[i]) * Int32(weights[(block * panel + o % panel) * quad + i % quad])
       }
+      dot &-= a.row_zero![t * a.row_count + r] &* a.sum![t * a.panels * panel + o]
+      let term = Float(dot) * a.row_scale![t * a.row_count + r]
+      total = t == 0 ? term : total + term
     }
+    return total * a.scale![o]
   }
 
   /// Products are added one by one over taps, then inputs.
@@ -83,7 +97,7 @@ package enum Oracle {
             total = total + x[i] * weight(a.weights, (((o / panel) * a.taps + t) * a.inputs + i) * panel + o % panel)
           }
         }
-        store(total, a, r, o)
+        store(a.bias.map { total + $0[o] } ?? total, a.residual, a.out, a, r, o)
       }
     }
   }
@@ -92,11 +106,10 @@ package enum Oracle {
     a.panel_begin * Int(AT_PANEL)..<max(a.panel_begin * Int(AT_PANEL), min(a.outputs, a.panel_end * Int(AT_PANEL)))
   }
 
-  private static func store(_ total: Float, _ a: at_gemm, _ r: Int, _ o: Int) {
-    var y = total
-    if let bias = a.bias { y = y + bias[o] }
-    if let residual = a.residual { y = y + residual[r * a.residual_stride + o] }
-    a.out[r * a.out_stride + o] = y
+  private static func store(
+    _ y: Float, _ residual: UnsafePointer<Float>?, _ out: UnsafeMutablePointer<Float>, _ a: at_gemm, _ r: Int, _ o: Int
+  ) {
+    out[r * a.out_stride + o] = residual.map { y + $0[r * a.residual_stride + o] } ?? y
   }
 
   /// IEEE binary16 to binary32, exact.

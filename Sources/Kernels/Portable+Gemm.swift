@@ -7,14 +7,19 @@ extension Portable {
     return a.panel_begin..<max(a.panel_begin, end)
   }
 
-  @inline(__always)
-  private static func store(_ total: Lanes, _ a: at_gemm, row: Int, panel: Int) {
+  /// What is added to the outputs of a panel, and where they go; returns them as they are without the residual. `carry` is
+  /// what the row that this one is paired with came to.
+  @inline(__always) @discardableResult
+  private static func store(_ total: Lanes, _ a: at_gemm, row: Int, panel: Int, carry: Lanes? = nil) -> Lanes {
     let first = panel * 8
     let count = a.outputs - first
     var y = total
-    if let bias = a.bias { y = y + load(bias + first) }
-    if let residual = a.residual { y = y + load(residual + row * a.residual_stride + first, count: count) }
-    store(y, a.out + row * a.out_stride + first, count: count)
+    if let carry { y = y + carry } else if let bias = a.bias { y = y + load(bias + first) }
+    let place = row * a.residual_stride + first
+    let residual = (carry == nil ? a.residual : a.pair_residual).map { load($0 + place, count: count) }
+    let out = (carry == nil ? a.out : a.pair_out!) + row * a.out_stride + first
+    store(residual.map { y + $0 } ?? y, out, count: count)
+    return y
   }
 
   // MARK: int8
@@ -60,6 +65,10 @@ extension Portable {
 
   static func gemmInt8(_ a: at_gemm) {
     for panel in panels(a) {
+      guard !a.paired else {
+        for row in 0..<a.row_count / 2 { pairInt8(a, row: row, panel: panel) }
+        continue
+      }
       var row = 0
       while row + 4 <= a.row_count {
         fourInt8(a, row: row, panel: panel)
@@ -104,6 +113,19 @@ extension Portable {
   }
 
   private static func oneInt8(_ a: at_gemm, row: Int, panel: Int) {
+    store(product(a, row: row, panel: panel) * load(a.scale! + panel * 8), a, row: row, panel: panel)
+  }
+
+  private static func pairInt8(_ a: at_gemm, row: Int, panel: Int) {
+    let scale = load(a.scale! + panel * 8)
+    let plain = store(product(a, row: row, panel: panel) * scale, a, row: row, panel: panel)
+    let difference = product(a, row: a.row_count / 2 + row, panel: panel) * scale
+    store(difference, a, row: row, panel: panel, carry: plain)
+  }
+
+  /// One row's sum over the taps.
+  @inline(__always)
+  private static func product(_ a: at_gemm, row: Int, panel: Int) -> Lanes {
     var total = Lanes.zero
     for tap in 0..<a.taps {
       let w = int8Weights(a, tap: tap, panel: panel)
@@ -113,7 +135,7 @@ extension Portable {
       for i in stride(from: 0, to: a.inputs, by: 4) { sums.add(PanelQuad(w + i &* 8), x + i) }
       total = add(sums, a, entry, tap: tap, panel: panel, to: total)
     }
-    store(total * load(a.scale! + panel * 8), a, row: row, panel: panel)
+    return total
   }
 
   /// The float term of one tap, once its integer sum is complete.

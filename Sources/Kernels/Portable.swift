@@ -10,6 +10,7 @@ package enum Portable {
     name: "portable",
     quantizeRows: { quantizeRows($0.pointee) },
     gemmInt8: { gemmInt8($0.pointee) },
+    gemmInt8Pairs: { gemmInt8($0.pointee) },
     gemmFloat32: { gemmFloat32($0.pointee) },
     gemmFloat16: { gemmFloat16($0.pointee) },
     layerNorm: { layerNorm($0.pointee) },
@@ -18,7 +19,9 @@ package enum Portable {
     map: { map($0.pointee) },
     add: { add($0.pointee) },
     gatedGELU: { gatedGELU($0.pointee) },
-    attention: { attention($0.pointee) })
+    attention: { attention($0.pointee) },
+    attentionPack: { attentionPack($0.pointee) },
+    attentionInt16: { attentionInt16($0.pointee) })
 
   // MARK: Memory. Sound where `count` elements from the pointer on belong to the array: no more are touched.
 

@@ -23,6 +23,20 @@ package enum ReferenceMath {
     return Float(bitPattern: p.bitPattern &+ (shifted.bitPattern &<< 23))
   }
 
+  /// 2^x for x <= 0, relative error below 1.1e-4; below -126 the value there.
+  package static func powerOfTwo(_ value: Float) -> Float {
+    let x = max(value, -126)
+    let shifted = x + roundingMagic
+    let f = x - (shifted - roundingMagic)
+    var p: Float = 0.055_008_933 * f + 0.242_210_95
+    p = p * f + 0.693_282_9
+    p = p * f + 1
+    return Float(bitPattern: p.bitPattern &+ (shifted.bitPattern &<< 23))
+  }
+
+  /// log2(e): what turns a softmax of e into one of two.
+  package static let log2E: Float = 1.442_695_04
+
   /// x / (1 + e^-x)
   package static func silu(_ x: Float) -> Float { x / (1 + exp(-x)) }
 

@@ -37,7 +37,7 @@ struct Attention {
           key(source, into: k, run)
           value(source, into: v, run)
         }
-        run.attend(q, k, v, into: mixed, images: images, heads: heads, mask: mask)
+        run.attend(q, k, v, into: mixed, images: images, heads: heads, mask: mask, isInteger: query.isQuantized)
       }
       output(mixed, into: out, adding: residual, run)
     }

@@ -151,18 +151,10 @@ package struct BEATs {
       run.scratch {
         let y = run.matrix(like: x)
         let input = run.activations(x, for: weights)
-        run.multiply(input, by: weights, gather: Shift(before: taps / 2, rows: x.rows), into: y)
+        let window = Window(kernel: .init(1, taps), stride: 1, input: .init(1, x.rows), output: .init(1, x.rows))
+        run.multiply(input, by: weights, through: window, into: y)
         run.apply(.gelu, to: y)
         run.add(y, to: x)
-      }
-    }
-
-    struct Shift: RowGather {
-      let before: Int
-      let rows: Int
-      func source(tap: Int, row: Int) -> Int {
-        let source = row + tap - before
-        return source < rows ? source : -1
       }
     }
   }
@@ -219,7 +211,8 @@ package struct BEATs {
         }
         fillGate(gate, from: q, run)
         let mixed = run.matrix(like: x)
-        run.attend(q, k, v, into: mixed, images: 1, heads: attention.heads, mask: .gatedBias(gate: gate, bias: bias))
+        run.attend(q, k, v, into: mixed, images: 1, heads: attention.heads, mask: .gatedBias(gate: gate, bias: bias),
+          isInteger: attention.query.isQuantized)
         attention.output(mixed, into: y, run)
       }
     }

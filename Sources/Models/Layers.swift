@@ -11,11 +11,14 @@ package struct Linear {
     weights = try w.matrix(MatrixShape(outputs: outputs, inputs: inputs), precision, bias: bias)
   }
 
+  /// Whether its inputs are quantised.
+  package var isQuantized: Bool { if case .int8 = weights.elements { true } else { false } }
+
   /// out = residual + x W^T + bias. `residual` may be `out`; `bias` [outputs, padded to 8] replaces the layer's own.
   package func callAsFunction(
     _ x: Activations, into out: Matrix, adding residual: Matrix? = nil, bias: UnsafePointer<Float>? = nil, _ run: Run
   ) {
-    run.multiply(x, by: weights, gather: SameRow(), into: out, adding: residual, bias: bias)
+    run.multiply(x, by: weights, through: .same(rows: out.rows), into: out, adding: residual, bias: bias)
   }
 
   package func callAsFunction(_ x: Matrix, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
@@ -46,31 +49,12 @@ package struct Convolution {
   ) {
     precondition(x.channels == weights.shape.inputs && x.images == out.images)
     let window = Window(
-      kernel: kernel, stride: stride, input: (x.height, x.width), virtual: enlarged ?? (x.height, x.width),
-      output: (out.height, out.width))
+      kernel: .init(kernel, kernel), stride: stride, input: .init(x.height, x.width),
+      enlarged: enlarged.map { .init($0.height, $0.width) }, output: .init(out.height, out.width))
     run.scratch {
       let input = run.activations(x.tokens, for: weights)
-      run.multiply(input, by: weights, gather: window, into: out.tokens, adding: residual?.tokens, bias: bias)
+      run.multiply(input, by: weights, through: window, into: out.tokens, adding: residual?.tokens, bias: bias)
     }
-  }
-}
-
-/// Which pixel each tap of a convolution reads, with `kernel / 2` pixels of zero padding.
-struct Window: RowGather {
-  let kernel: Int
-  let stride: Int
-  let input: (height: Int, width: Int)
-  /// The size that the input is enlarged to, or its own.
-  let virtual: (height: Int, width: Int)
-  let output: (height: Int, width: Int)
-
-  func source(tap: Int, row: Int) -> Int {
-    let (image, pixel) = row.quotientAndRemainder(dividingBy: output.height * output.width)
-    let (y, x) = pixel.quotientAndRemainder(dividingBy: output.width)
-    let v = y * stride + tap / kernel - kernel / 2
-    let u = x * stride + tap % kernel - kernel / 2
-    guard v >= 0, v < virtual.height, u >= 0, u < virtual.width else { return -1 }
-    return (image * input.height + v * input.height / virtual.height) * input.width + u * input.width / virtual.width
   }
 }
 

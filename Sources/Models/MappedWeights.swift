@@ -8,7 +8,14 @@ import WeightFile
 package struct MappedWeights: WeightSource {
   package let file: WeightFile
 
-  package init(_ file: WeightFile) { self.file = file }
+  /// What the codes of two neighbours of one sign add up to at most, in files that promise it.
+  package static let pairLimitKey = "audiotoken.weights.pair_limit"
+  private let isPairLimited: Bool
+
+  package init(_ file: WeightFile) {
+    self.file = file
+    isPairLimited = file.metadata[Self.pairLimitKey] == .uint32(128)
+  }
 
   package func matrix(
     _ name: String, _ shape: MatrixShape, _ precision: Precision, bias: Bool
@@ -20,7 +27,8 @@ package struct MappedWeights: WeightSource {
       elements = .int8(
         try pointer(tensor, shape.packedDimensions(.i8), Int8.self),
         scale: try pointer(find(name + ".scale"), .f32, [shape.paddedOutputs], Float.self),
-        sum: try pointer(find(name + ".sum"), .i32, [shape.taps, shape.paddedOutputs], Int32.self))
+        sum: try pointer(find(name + ".sum"), .i32, [shape.taps, shape.paddedOutputs], Int32.self),
+        pairs: isPairLimited)
     case .f16 where precision == .quantized:
       elements = .float16(try pointer(tensor, shape.packedDimensions(.f16), UInt16.self))
     case .f32:

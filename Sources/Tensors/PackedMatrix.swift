@@ -38,7 +38,8 @@ extension Int {
 package struct PackedMatrix: @unchecked Sendable {
   package enum Elements {
     /// int8 [panels, taps, inputs/4, 8, 4] with `scale` f32 [padded outputs] and `sum` i32 [taps, padded outputs].
-    case int8(UnsafePointer<Int8>, scale: UnsafePointer<Float>, sum: UnsafePointer<Int32>)
+    /// `pairs`: neighbours 2i and 2i + 1 of one sign add up to at most 128.
+    case int8(UnsafePointer<Int8>, scale: UnsafePointer<Float>, sum: UnsafePointer<Int32>, pairs: Bool)
     /// f32 [panels, taps, inputs, 8].
     case float32(UnsafePointer<Float>)
     /// IEEE binary16 [panels, taps, inputs, 8].

@@ -10,6 +10,7 @@
 
 enum { AT_PANEL = 8 };           // outputs in a panel of packed weights
 enum { AT_QUAD = 4 };            // inputs in a quad of packed int8 weights
+enum { AT_GEMM_ROWS = 256 };     // rows of one int8 product at most
 enum { AT_ATTENTION_TILE = 64 }; // keys between two rescalings of the online softmax
 
 // f32 rows -> u8 rows, each with its scale and zero point: x = scale * (q - zero).
@@ -25,6 +26,8 @@ typedef struct {
 
 // out[r][o] = bias[o] + residual[r][o] + scale[o] * sum over taps t of row_scale[t][r] * (a[t][r] - row_zero[t][r]) . w[t][o]
 // A linear layer has one tap; a convolution has one a kernel position, each with its own row pointers.
+// Where `paired`, rows n/2 + r of the n hold differences to rows r: what r gives, before its residual, is added to them
+// and takes the place of their bias. Int8 only.
 typedef struct {
   const void *_Nonnull const *_Nonnull rows; // [taps][row_count]: first element of each input row (u8, or f32 where weights are float)
   const float *_Nullable row_scale;  // [taps][row_count], int8 only
@@ -42,6 +45,9 @@ typedef struct {
   size_t residual_stride;
   float *out;
   size_t out_stride; // elements
+  bool paired;
+  const float *_Nullable pair_residual; // where the second half of the rows has its residual and its results
+  float *_Nullable pair_out;
 } at_gemm;
 
 typedef struct {
@@ -111,6 +117,55 @@ static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
   return AT_ATTENTION_TILE * (2 * head_width + 32) + 2 * queries + 64;
 }
 
+// Attention in integers: queries and keys are s16 with a scale a row, probabilities 15 bits, values s16 with a scale a tile
+// of keys. Integer sums are exact. A tile is packed once for all queries:
+//   float   key_scale[AT_ATTENTION_TILE], value_scale, and 15 unused
+//   int16_t keys[head_width / 2, rounded up][AT_ATTENTION_TILE][2]
+//   int16_t values[AT_ATTENTION_TILE / 2][head_width, rounded up to 8][2]
+// with zeros for keys and channels that do not exist.
+enum { AT_VALUE_LIMIT = 1023, AT_PROBABILITY_ONE = 16384 }; // a tile's 64 products add up to less than 2^31
+
+// The largest magnitude of a query's or a key's code: head_width products add up to less than 2^31.
+static inline int32_t at_attention_limit(size_t head_width) {
+  const int32_t limit = (int32_t)__builtin_sqrt(2147483647.0 / (double)head_width);
+  return limit < 32767 ? limit : 32767;
+}
+static inline size_t at_attention_pairs(size_t head_width) { return (head_width + 1) / 2; }
+static inline size_t at_attention_values(size_t head_width) { return (head_width + 7) / 8 * 8; }
+static inline size_t at_attention_tile_bytes(size_t head_width) {
+  const size_t elements = 2 * at_attention_pairs(head_width) + at_attention_values(head_width);
+  return (AT_ATTENTION_TILE + 16) * sizeof(float) + AT_ATTENTION_TILE * elements * sizeof(int16_t);
+}
+
+// `count` keys and values of one head -> tile, 32-byte aligned.
+typedef struct {
+  const float *k, *v;
+  size_t k_stride, v_stride; // elements between rows
+  size_t count, head_width;
+  void *tile;
+} at_attention_pack;
+
+// One head as in at_attention, from packed tiles. The softmax is taken in powers of two.
+typedef struct {
+  const float *q;
+  const void *tiles;
+  float *out;
+  size_t q_stride, out_stride; // elements between rows
+  size_t queries, keys, head_width;
+  size_t first_query; // the index of q's first row in the sequence: for the causal mask and the bias
+  float scale;
+  bool causal;
+  const float *_Nullable bias;
+  const float *_Nullable gate;
+  void *workspace; // at_attention_int16_workspace(queries, head_width) bytes, 32-byte aligned
+} at_attention_int16;
+
+static inline size_t at_attention_int16_workspace(size_t queries, size_t head_width) {
+  const size_t codes = queries * 2 * at_attention_pairs(head_width) * sizeof(int16_t);
+  return (codes + 31) / 32 * 32 + (3 * queries + 8) * sizeof(float) +
+         8 * AT_ATTENTION_TILE * (sizeof(float) + sizeof(int16_t)) + 32;
+}
+
 #define AT_DECLARE_KERNELS(suffix)                         \
   void at_quantize_rows_##suffix(const at_quantize *);     \
   void at_gemm_int8_##suffix(const at_gemm *);             \
@@ -122,10 +177,13 @@ static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
   void at_map_##suffix(const at_map *);                    \
   void at_add_##suffix(const at_add *);                    \
   void at_gated_gelu_##suffix(const at_gated_gelu *);      \
-  void at_attention_##suffix(const at_attention *);
+  void at_attention_##suffix(const at_attention *);        \
+  void at_attention_pack_##suffix(const at_attention_pack *); \
+  void at_attention_int16_##suffix(const at_attention_int16 *);
 
 #if defined(__x86_64__)
 AT_DECLARE_KERNELS(avx2)
+void at_gemm_int8_pairs_avx2(const at_gemm *);
 #elif defined(__aarch64__)
 AT_DECLARE_KERNELS(neon)
 #endif

@@ -1,0 +1,273 @@
+// Attention for one head in integers: each packed tile of keys and values is read once for a block of queries, ROWS at a
+// time. In scores, lanes are keys; in weighted values, lanes are the head's channels. Neighbouring channels, or keys, are
+// multiplied and added by one instruction.
+#include "lanes.h"
+#if HAVE_LANES
+#include <string.h>
+
+enum { ROWS = 4, VECTORS = 2, TILE = AT_ATTENTION_TILE };
+
+static const float log2_e = 1.44269504f;
+
+typedef struct {
+  const float *key_scale;
+  float value_scale;
+  const int16_t *keys;   // [pairs][TILE][2]
+  const int16_t *values; // [TILE / 2][width][2]
+  size_t first, count;   // keys
+} packed_tile;
+
+static packed_tile tile_at(const at_attention_int16 *a, size_t first, size_t end) {
+  const char *tile = (const char *)a->tiles + first / TILE * at_attention_tile_bytes(a->head_width);
+  packed_tile t = {.key_scale = (const float *)tile, .first = first};
+  t.value_scale = t.key_scale[TILE];
+  t.keys = (const int16_t *)(t.key_scale + TILE + 16);
+  t.values = t.keys + at_attention_pairs(a->head_width) * TILE * 2;
+  t.count = end - first < TILE ? end - first : TILE;
+  return t;
+}
+
+typedef struct {
+  int16_t *codes;    // [queries][pairs][2]
+  float *scale;      // [queries], with the softmax's own scale in powers of two
+  float *maximum;    // [queries]
+  float *normaliser; // [queries]
+  float *scores;     // [ROWS][TILE]
+  int16_t *weights;  // [ROWS][TILE]: probabilities, still to be divided by the normaliser
+} state;
+
+static state state_in(const at_attention_int16 *a) {
+  state s = {.codes = a->workspace};
+  const size_t codes = a->queries * 2 * at_attention_pairs(a->head_width) * sizeof(int16_t);
+  s.scores = (float *)((char *)a->workspace + (codes + 31) / 32 * 32);
+  s.weights = (int16_t *)(s.scores + ROWS * TILE);
+  s.scale = (float *)(s.weights + ROWS * TILE);
+  s.maximum = s.scale + a->queries;
+  s.normaliser = s.maximum + a->queries;
+  return s;
+}
+
+KERNEL_INLINE float greatest_magnitude(const float *x, size_t count) {
+  f8 greatest = all(0);
+  for (size_t i = 0; i < count; i += 8) greatest = greater(magnitude(load_some(x + i, count - i)), greatest);
+  return greatest_lane(greatest);
+}
+
+// Integers of at most `limit`, and what they are multiples of.
+typedef struct {
+  float inverse, scale;
+} coding;
+
+static inline coding coding_for(float greatest, float limit) {
+  const bool usable = greatest > 1e-30f;
+  return (coding){usable ? limit / greatest : 0, usable ? greatest / limit : 0};
+}
+
+// `count` floats as s16, rounded to the nearest, and zeros up to a multiple of eight.
+KERNEL_INLINE void code_row(const float *x, size_t count, float inverse, int16_t *codes) {
+  for (size_t i = 0; i < count; i += 8) {
+    store_int16(codes + i, add(mul(load_some(x + i, count - i), all(inverse)), all(rounding_magic)));
+  }
+}
+
+enum { LONGEST = 1024 }; // channels of a head that are coded at a time
+
+KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
+  const size_t pairs = at_attention_pairs(a->head_width), width = at_attention_values(a->head_width);
+  float *key_scale = a->tile;
+  int16_t *keys = (int16_t *)(key_scale + TILE + 16), *values = keys + pairs * TILE * 2;
+  memset(a->tile, 0, at_attention_tile_bytes(a->head_width));
+  float greatest = 0;
+  for (size_t j = 0; j < a->count; j++) {
+    const float other = greatest_magnitude(a->v + j * a->v_stride, a->head_width);
+    greatest = other > greatest ? other : greatest;
+  }
+  const coding value = coding_for(greatest, AT_VALUE_LIMIT);
+  key_scale[TILE] = value.scale;
+  int16_t codes[LONGEST + 8];
+  for (size_t j = 0; j < a->count; j++) {
+    const float *k = a->k + j * a->k_stride, *v = a->v + j * a->v_stride;
+    const coding key = coding_for(greatest_magnitude(k, a->head_width), (float)at_attention_limit(a->head_width));
+    key_scale[j] = key.scale;
+    for (size_t begin = 0; begin < a->head_width; begin += LONGEST) {
+      const size_t count = a->head_width - begin < LONGEST ? a->head_width - begin : LONGEST;
+      code_row(k + begin, count, key.inverse, codes);
+      for (size_t d = 0; d < count; d++) keys[((begin + d) / 2 * TILE + j) * 2 + (begin + d) % 2] = codes[d];
+      code_row(v + begin, count, value.inverse, codes);
+      for (size_t d = 0; d < count; d++) values[(j / 2 * width + begin + d) * 2 + j % 2] = codes[d];
+    }
+  }
+}
+
+KERNEL_INLINE void take_queries(const at_attention_int16 *a, const state *s) {
+  const size_t stride = 2 * at_attention_pairs(a->head_width);
+  for (size_t i = 0; i < a->queries; i++) {
+    const float *q = a->q + i * a->q_stride;
+    const coding c = coding_for(greatest_magnitude(q, a->head_width), (float)at_attention_limit(a->head_width));
+    int16_t codes[8], *row = s->codes + i * stride;
+    for (size_t d = 0; d < a->head_width; d += 8) {
+      const size_t count = stride - d < 8 ? stride - d : 8;
+      code_row(q + d, a->head_width - d < 8 ? a->head_width - d : 8, c.inverse, codes);
+      memcpy(row + d, codes, count * sizeof *codes);
+    }
+    s->scale[i] = c.scale * (a->scale * log2_e);
+    s->maximum[i] = -__builtin_inff();
+    s->normaliser[i] = 0;
+  }
+}
+
+// All TILE scores of some queries: those of keys that do not exist are never looked at.
+KERNEL_INLINE void score(const int rows, const at_attention_int16 *a, const state *s, const packed_tile *t,
+                         size_t query) {
+  const size_t pairs = at_attention_pairs(a->head_width);
+  const int16_t *q[ROWS];
+  UNROLLED for (int r = 0; r < rows; r++) q[r] = s->codes + (query + (size_t)r) * pairs * 2;
+  for (size_t j = 0; j < t->count; j += 8 * VECTORS) {
+    i8 sum[ROWS][VECTORS];
+    UNROLLED for (int r = 0; r < rows; r++) {
+      UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = zeros();
+    }
+    for (size_t d = 0; d < pairs; d++) {
+      pairs8 k[VECTORS];
+      UNROLLED for (int i = 0; i < VECTORS; i++) k[i] = load_pairs(t->keys + (d * TILE + j + 8 * (size_t)i) * 2);
+      UNROLLED for (int r = 0; r < rows; r++) {
+        const pair x = load_pair(q[r] + 2 * d);
+        UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = add_products(sum[r][i], k[i], x);
+      }
+    }
+    UNROLLED for (int r = 0; r < rows; r++) {
+      const f8 scale = all(s->scale[query + (size_t)r]);
+      UNROLLED for (int i = 0; i < VECTORS; i++) {
+        const size_t at = j + 8 * (size_t)i;
+        store8(s->scores + r * TILE + at, mul(mul(to_float(sum[r][i]), load8(t->key_scale + at)), scale));
+      }
+    }
+  }
+}
+
+// Keys of the tile that a query sees.
+static inline size_t visible_keys(const at_attention_int16 *a, const packed_tile *t, size_t query) {
+  if (!a->causal) return t->count;
+  const size_t end = a->first_query + query + 1;
+  if (end <= t->first) return 0;
+  return end - t->first < t->count ? end - t->first : t->count;
+}
+
+// Adds the bias to the scores of one query and finds its new maximum.
+KERNEL_INLINE float bias_and_maximum(const at_attention_int16 *a, const state *s, const packed_tile *t, size_t query,
+                                     size_t visible, float *p) {
+  if (a->bias) {
+    const float *bias = a->bias + ((ptrdiff_t)t->first - (ptrdiff_t)(a->first_query + query));
+    const f8 gate = all(a->gate[query] * log2_e);
+    for (size_t j = 0; j < visible; j += 8)
+      store8(p + j, add(load8(p + j), mul(gate, load_some(bias + j, visible - j))));
+  }
+  f8 maximum = all(s->maximum[query]);
+  size_t j = 0;
+  for (; j + 8 <= visible; j += 8) maximum = greater(load8(p + j), maximum);
+  float greatest = greatest_lane(maximum);
+  for (; j < visible; j++) greatest = p[j] > greatest ? p[j] : greatest;
+  return greatest;
+}
+
+// The weights of one query, zero for keys that it does not see; returns their sum.
+KERNEL_INLINE float weigh_keys(size_t visible, float maximum, const float *p, int16_t *weights) {
+  const f8 top = all(maximum), one = all(AT_PROBABILITY_ONE);
+  i8 sum = zeros();
+  for (size_t j = 0; j < TILE; j += 32) {
+    f8 e[4];
+    UNROLLED for (int i = 0; i < 4; i++) e[i] = sub(load8(p + j + 8 * i), top);
+    power_of_two_each(4, e);
+    UNROLLED for (int i = 0; i < 4; i++) e[i] = add(mul(e[i], one), all(rounding_magic));
+    UNROLLED for (int i = 0; i < 4; i++) store_int16(weights + j + 8 * i, e[i]);
+  }
+  for (size_t j = visible; j < TILE; j++) weights[j] = 0;
+  UNROLLED for (int j = 0; j < TILE; j += 16) sum = add_products(sum, load_pairs(weights + j), ones());
+  return (float)sum_integers(sum);
+}
+
+// correction: what the sums so far are to be scaled by.
+KERNEL_INLINE void soften(const int rows, const at_attention_int16 *a, const state *s, const packed_tile *t,
+                          size_t query, float correction[8]) {
+  float maximum[8] = {0};
+  for (int r = 0; r < rows; r++) {
+    const size_t i = query + (size_t)r;
+    maximum[r] = bias_and_maximum(a, s, t, i, visible_keys(a, t, i), s->scores + r * TILE);
+    correction[r] = s->maximum[i] - maximum[r];
+  }
+  f8 power = load8(correction);
+  power_of_two_each(1, &power);
+  store8(correction, power);
+  for (int r = 0; r < rows; r++) {
+    const size_t i = query + (size_t)r;
+    const float sum = weigh_keys(visible_keys(a, t, i), maximum[r], s->scores + r * TILE, s->weights + r * TILE);
+    s->normaliser[i] = s->normaliser[i] * correction[r] + sum;
+    s->maximum[i] = maximum[r];
+  }
+}
+
+// Adds the tile's weighted values to channels d..<d + 8 * vectors.
+KERNEL_INLINE void add_values(const int rows, const int vectors, const at_attention_int16 *a, const state *s,
+                              const packed_tile *t, size_t query, size_t d, const float *correction) {
+  const size_t width = at_attention_values(a->head_width);
+  i8 sum[ROWS][VECTORS];
+  UNROLLED for (int r = 0; r < rows; r++) {
+    UNROLLED for (int i = 0; i < vectors; i++) sum[r][i] = zeros();
+  }
+  for (size_t j = 0; j < t->count; j += 2) {
+    pairs8 v[VECTORS];
+    UNROLLED for (int i = 0; i < vectors; i++) v[i] = load_pairs(t->values + (j / 2 * width + d + 8 * (size_t)i) * 2);
+    UNROLLED for (int r = 0; r < rows; r++) {
+      const pair x = load_pair(s->weights + (size_t)r * TILE + j);
+      UNROLLED for (int i = 0; i < vectors; i++) sum[r][i] = add_products(sum[r][i], v[i], x);
+    }
+  }
+  UNROLLED for (int r = 0; r < rows; r++) {
+    float *out = a->out + (query + (size_t)r) * a->out_stride + d;
+    UNROLLED for (int i = 0; i < vectors; i++) {
+      const size_t count = a->head_width - d - 8 * (size_t)i;
+      const f8 before = t->first == 0 ? all(0) : load_some(out + 8 * i, count);
+      const f8 term = mul(to_float(sum[r][i]), all(t->value_scale));
+      store_some(out + 8 * i, count, add(mul(before, all(correction[r])), term));
+    }
+  }
+}
+
+KERNEL_INLINE void attend(const int rows, const at_attention_int16 *a, const state *s, const packed_tile *t,
+                          size_t query) {
+  if (visible_keys(a, t, query + (size_t)rows - 1) == 0) return;
+  float correction[8] = {0};
+  score(rows, a, s, t, query);
+  soften(rows, a, s, t, query, correction);
+  for (size_t d = 0; d < a->head_width; d += 8 * VECTORS) {
+    if (a->head_width - d > 8) add_values(rows, 2, a, s, t, query, d, correction);
+    else add_values(rows, 1, a, s, t, query, d, correction);
+  }
+}
+
+KERNEL static void attend_rows(const at_attention_int16 *a, const state *s, const packed_tile *t, size_t query) {
+  attend(ROWS, a, s, t, query);
+}
+KERNEL static void attend_row(const at_attention_int16 *a, const state *s, const packed_tile *t, size_t query) {
+  attend(1, a, s, t, query);
+}
+
+KERNEL void KERNEL_NAME(attention_int16)(const at_attention_int16 *a) {
+  const state s = state_in(a);
+  take_queries(a, &s);
+  const size_t last = a->first_query + a->queries;
+  const size_t end = a->causal && last < a->keys ? last : a->keys;
+  for (size_t first = 0; first < end; first += TILE) {
+    const packed_tile t = tile_at(a, first, end);
+    size_t query = 0;
+    for (; query + ROWS <= a->queries; query += ROWS) attend_rows(a, &s, &t, query);
+    for (; query < a->queries; query++) attend_row(a, &s, &t, query);
+  }
+  for (size_t i = 0; i < a->queries; i++) {
+    const f8 inverse = all(1 / s.normaliser[i]);
+    float *out = a->out + i * a->out_stride;
+    for (size_t d = 0; d < a->head_width; d += 8)
+      store_some(out + d, a->head_width - d, mul(load_some(out + d, a->head_width - d), inverse));
+  }
+}
+#endif

@@ -1,0 +1,53 @@
+/// Which input row each tap of each output row reads: rows are the pixels of images, taps the places of a kernel.
+package struct Window: Sendable {
+  package struct Size: Sendable {
+    package var height: Int
+    package var width: Int
+    package init(_ height: Int, _ width: Int) {
+      self.height = height
+      self.width = width
+    }
+  }
+  let kernel: Size
+  let stride: Int
+  let input: Size
+  /// The size that the input is enlarged to by nearest neighbour, or its own.
+  let virtual: Size
+  let output: Size
+
+  /// A convolution with `kernel / 2` pixels of zero padding before the first.
+  package init(kernel: Size, stride: Int, input: Size, enlarged: Size? = nil, output: Size) {
+    self.kernel = kernel
+    self.stride = stride
+    self.input = input
+    virtual = enlarged ?? input
+    self.output = output
+  }
+
+  /// A linear layer: output row r reads input row r.
+  package static func same(rows: Int) -> Window {
+    Window(kernel: Size(1, 1), stride: 1, input: Size(1, rows), output: Size(1, rows))
+  }
+
+  /// Calls `body` with each tap and the input row that output row `row` reads there; negative on padding.
+  @inline(__always)
+  func forEachTap(of row: Int, _ body: (_ tap: Int, _ source: Int) -> Void) {
+    let (image, pixel) = row.quotientAndRemainder(dividingBy: output.height * output.width)
+    let (y, x) = pixel.quotientAndRemainder(dividingBy: output.width)
+    let top = y * stride - kernel.height / 2
+    let left = x * stride - kernel.width / 2
+    var tap = 0
+    for v in top..<top + kernel.height {
+      let isInside = v >= 0 && v < virtual.height
+      let line = isInside ? (image * input.height + shrunk(v, virtual.height, to: input.height)) * input.width : -1
+      for u in left..<left + kernel.width {
+        body(tap, line >= 0 && u >= 0 && u < virtual.width ? line + shrunk(u, virtual.width, to: input.width) : -1)
+        tap += 1
+      }
+    }
+  }
+
+  /// The place along a side of `to` pixels that was enlarged to `from`.
+  @inline(__always)
+  private func shrunk(_ place: Int, _ from: Int, to: Int) -> Int { from == to ? place : place * to / from }
+}
