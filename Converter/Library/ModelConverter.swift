@@ -334,7 +334,8 @@ package struct ModelConverter {
 
   private var sources: [Checkpoint] { Stage.allCases.compactMap { checkpoints[$0] } + [lora].compactMap { $0 } }
 
-  private func completeMetadata(_ form: Quantiser.Form, _ progress: (Progress) -> Void) throws(ConvertError) -> Metadata {
+  private func completeMetadata(_ form: Quantiser.Form, _ progress: (Progress) -> Void) throws(ConvertError) -> Metadata
+  {
     var metadata = metadata
     metadata["general.name"] = .string(job.stableDiffusion.split(separator: "/").last.map(String.init) ?? "model")
     metadata["general.license"] = job.licence.map(MetadataValue.string)

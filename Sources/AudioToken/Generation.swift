@@ -52,7 +52,7 @@ extension Pipeline {
     var latentCount: Int { latentHeight * latentWidth * latentChannels }
   }
 
-  private func plan(_ settings: GenerationSettings) throws(AudioTokenError) -> Plan {
+  func plan(_ settings: GenerationSettings) throws(AudioTokenError) -> Plan {
     let scale = configuration.vae.scale
     let width = try side("--width", settings.width ?? nativeSize, multipleOf: scale)
     let height = try side("--height", settings.height ?? nativeSize, multipleOf: scale)
@@ -103,7 +103,7 @@ extension Pipeline {
   // MARK: Stages
 
   /// Text embeddings of the prompts: [images * tokens, width]
-  private func context(
+  func context(
     _ plan: Plan, _ token: [Float], _ dump: TensorDump?, _ progress: (Progress) -> Void
   ) throws(AudioTokenError) -> [Float] {
     let length = plan.prompts[0].count
@@ -160,16 +160,18 @@ extension Pipeline {
   }
 
   /// One UNet call on all prompts at once, so that each weight is read once.
-  private struct UNetStep {
+  struct UNetStep {
     let plan: Plan
     let context: [Float]
     let networks: Networks
     var arena: Arena?
 
-    func callAsFunction(_ latents: [Float], timestep: Int, kernels: KernelTable, pool: ThreadPool) -> [Float] {
+    func callAsFunction(
+      _ latents: [Float], timestep: Int, kernels: KernelTable, pool: ThreadPool, profile: Profile? = nil
+    ) -> [Float] {
       guard let arena else { preconditionFailure("the step was not planned") }
       defer { arena.release(to: 0) }
-      let run = Run(kernels: kernels, pool: pool, arena: arena, isGuided: plan.images == 2)
+      let run = Run(kernels: kernels, pool: pool, arena: arena, isGuided: plan.images == 2, profile: profile)
       return body(run, latents, timestep: timestep)
     }
 
@@ -199,7 +201,7 @@ extension Pipeline {
   }
 
   /// Latents -> picture [height, width, 3] in 0...1
-  private func decode(
+  func decode(
     _ plan: Plan, _ latents: [Float], _ progress: (Progress) -> Void
   ) throws(AudioTokenError) -> [Float] {
     let scaling = Float(configuration.vae.scalingFactor)

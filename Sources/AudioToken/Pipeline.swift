@@ -16,6 +16,8 @@ public final class Pipeline {
   let samplerConfiguration: SamplerConfiguration
   let pool: ThreadPool
   let kernels: KernelTable
+  /// Where the time goes, if anybody asks.
+  var profile: Profile?
 
   /// The side in pixels of the pictures that the model was trained on.
   public let nativeSize: Int
@@ -86,30 +88,49 @@ public final class Pipeline {
   func encode(
     _ waveform: [Float], dump: TensorDump?, _ progress: (Progress) -> Void
   ) throws(AudioTokenError) -> [Float] {
+    let features = try features(waveform, progress)
+    let token = try token(features.values, tokens: features.tokens, progress)
+    try dump?.write("waveform", waveform, [waveform.count])
+    try dump?.write("fbank", features.bank, [features.bank.count / FilterBank.bins, FilterBank.bins])
+    try dump?.write("audio_features", features.values, [features.tokens, configuration.beats.featureWidth])
+    try dump?.write("audio_token", token, [token.count])
+    return token
+  }
+
+  /// What BEATs says of a sound, [tokens, feature width], and the filter bank that it listened to.
+  struct Features {
+    let values: [Float]
+    let tokens: Int
+    let bank: [Float]
+  }
+
+  func features(_ waveform: [Float], _ progress: (Progress) -> Void) throws(AudioTokenError) -> Features {
     let bank = FilterBank()(waveform)
     let frames = bank.count / FilterBank.bins
-    let beats = configuration.beats
-    let tokens = beats.tokens(frames: frames, bins: FilterBank.bins)
-    let features = try stage(.beats, progress) { [networks] run, output in
+    let tokens = configuration.beats.tokens(frames: frames, bins: FilterBank.bins)
+    let width = configuration.beats.featureWidth
+    let values = try stage(.beats, progress) { [networks] run, output in
       let input = run.matrix(frames, FilterBank.bins)
       run.serial { input.base.update(from: bank, count: bank.count) }
-      let features = run.matrix(tokens, beats.featureWidth)
+      let features = run.matrix(tokens, width)
       networks.beats(input, into: features, run)
       run.serial { output = features.elements }
     }
-    let tokenWidth = configuration.projector.tokenWidth
-    let token = try stage(.projector, progress) { [networks] run, output in
-      let input = run.matrix(tokens, beats.featureWidth)
+    return Features(values: values, tokens: tokens, bank: bank)
+  }
+
+  /// [tokens, feature width] -> [token width]
+  func token(
+    _ features: [Float], tokens: Int, _ progress: (Progress) -> Void
+  ) throws(AudioTokenError) -> [Float] {
+    let (width, tokenWidth) = (configuration.beats.featureWidth, configuration.projector.tokenWidth)
+    return try stage(.projector, progress) { [networks] run, output in
+      let input = run.matrix(tokens, width)
       run.serial { input.base.update(from: features, count: features.count) }
       let token = run.matrix(1, tokenWidth)
       networks.projector(input, into: token, run)
       run.serial { output = token.elements }
     }
-    try dump?.write("waveform", waveform, [waveform.count])
-    try dump?.write("fbank", bank, [frames, FilterBank.bins])
-    try dump?.write("audio_features", features, [tokens, beats.featureWidth])
-    try dump?.write("audio_token", token, [token.count])
-    return token
   }
 
   /// Plans the arena of `body`, runs it there, and gives the arena and the stage's weights back.
@@ -119,7 +140,7 @@ public final class Pipeline {
     progress(Progress(step: step, done: 0, total: 1))
     var output: [Float] = []
     let arena = try arena(for: step) { body($0, &output) }
-    body(Run(kernels: kernels, pool: pool, arena: arena), &output)
+    body(Run(kernels: kernels, pool: pool, arena: arena, profile: profile), &output)
     release(step)
     progress(Progress(step: step, done: 1, total: 1))
     return output
@@ -136,6 +157,9 @@ public final class Pipeline {
     }
     return arena
   }
+
+  /// Which kernels run.
+  public var kernelName: String { kernels.name }
 
   /// Lets the pages of a stage's weights go.
   func release(_ step: Step) { file.release(file.tensors.filter { $0.name.hasPrefix(step.rawValue + ".") }) }

@@ -170,16 +170,15 @@ KERNEL_INLINE float bias_and_maximum(const at_attention_int16 *a, const state *s
   return greatest;
 }
 
-// The weights of one query, zero for keys that it does not see; returns their sum.
+// The weights of one query, whole numbers of 2^-14, zero for keys that it does not see; returns their sum.
 KERNEL_INLINE float weigh_keys(size_t visible, float maximum, const float *p, int16_t *weights) {
-  const f8 top = all(maximum), one = all(AT_PROBABILITY_ONE);
+  const f8 top = all(maximum - AT_PROBABILITY_BITS);
   i8 sum = zeros();
   for (size_t j = 0; j < TILE; j += 32) {
     f8 e[4];
     UNROLLED for (int i = 0; i < 4; i++) e[i] = sub(load8(p + j + 8 * i), top);
     power_of_two_each(4, e);
-    UNROLLED for (int i = 0; i < 4; i++) e[i] = add(mul(e[i], one), all(rounding_magic));
-    UNROLLED for (int i = 0; i < 4; i++) store_int16(weights + j + 8 * i, e[i]);
+    UNROLLED for (int i = 0; i < 4; i += 2) store_pairs(weights + j + 8 * i, narrow(nearest(e[i]), nearest(e[i + 1])));
   }
   for (size_t j = visible; j < TILE; j++) weights[j] = 0;
   UNROLLED for (int j = 0; j < TILE; j += 16) sum = add_products(sum, load_pairs(weights + j), ones());
@@ -269,5 +268,23 @@ KERNEL void KERNEL_NAME(attention_int16)(const at_attention_int16 *a) {
     for (size_t d = 0; d < a->head_width; d += 8)
       store_some(out + d, a->head_width - d, mul(load_some(out + d, a->head_width - d), inverse));
   }
+}
+
+KERNEL uint32_t CEILING_NAME_OF(int16)(size_t iterations) {
+  const int16_t halves[16] = {1, 2, 3};
+  pairs8 v = load_pairs(halves);
+  const pair x = load_pair(halves);
+  enum { CHAINS = AT_CEILING_PRODUCTS / 16 / 2 };
+  i8 sum[CHAINS];
+  UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = zeros();
+  for (size_t n = 0; n < 2 * iterations; n++) {
+    UNROLLED for (int i = 0; i < CHAINS; i++) {
+      hide_pairs(&v);
+      sum[i] = add_products(sum[i], v, x);
+    }
+  }
+  int32_t total = 0;
+  UNROLLED for (int i = 0; i < CHAINS; i++) total ^= sum_integers(sum[i]);
+  return (uint32_t)total;
 }
 #endif

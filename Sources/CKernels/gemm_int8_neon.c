@@ -107,4 +107,24 @@ void KERNEL_NAME(gemm_int8)(const at_gemm *a) {
     }
   }
 }
+
+uint32_t CEILING_NAME_OF(int8)(size_t iterations) {
+  const uint8_t codes[8] = {1, 2, 3};
+  const quads x = load_quads(codes);
+  int8x16_t w[4] = {x.first, x.second, x.first, x.second};
+  enum { CHAINS = AT_CEILING_PRODUCTS / 64 };
+  int32x4_t sum[CHAINS][4];
+  UNROLLED for (int i = 0; i < CHAINS; i++) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = vdupq_n_s32(0);
+  for (size_t n = 0; n < iterations; n++) {
+    UNROLLED for (int i = 0; i < CHAINS; i++) {
+      __asm__ volatile("" : "+w"(w[0]), "+w"(w[1]), "+w"(w[2]), "+w"(w[3]));
+      add_pair(sum[i], w, x);
+    }
+  }
+  int32_t total = 0;
+  UNROLLED for (int i = 0; i < CHAINS; i++) {
+    UNROLLED for (int j = 0; j < 4; j++) total ^= vaddvq_s32(sum[i][j]);
+  }
+  return (uint32_t)total;
+}
 #endif

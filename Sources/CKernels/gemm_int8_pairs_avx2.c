@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define GEMM_NAME at_gemm_int8_pairs_avx2
+#define CEILING_NAME at_ceiling_int8_pairs_avx2
 #define GEMM_TARGET "avx2,f16c"
 
 typedef __m256i operand;
@@ -19,6 +20,8 @@ KERNEL_INLINE operand take_codes(const uint8_t *codes) {
 KERNEL_INLINE __m256i dot(__m256i sum, operand w, operand x) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
 }
+
+KERNEL_INLINE void hide(operand *x) { __asm__ volatile("" : "+x"(*x)); }
 
 #include "gemm_int8_x86.h"
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define GEMM_NAME at_gemm_int8_avx2
+#define CEILING_NAME at_ceiling_int8_avx2
 #define GEMM_TARGET "avx2,f16c"
 
 typedef struct {
@@ -27,6 +28,8 @@ KERNEL_INLINE __m256i dot(__m256i sum, operand w, operand x) {
   sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w.even, x.even));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(w.odd, x.odd));
 }
+
+KERNEL_INLINE void hide(operand *x) { __asm__ volatile("" : "+x"(x->even), "+x"(x->odd)); }
 
 #include "gemm_int8_x86.h"
 #endif

@@ -4,6 +4,7 @@
 //   operand take_weights(const int8_t *)    [8][4]
 //   operand take_codes(const uint8_t *)     a quad, for all eight outputs
 //   __m256i dot(__m256i, operand, operand)  the first plus eight dot products of quads
+//   void hide(operand *)                    makes the compiler forget what is in it
 // A pair of panels is taken through all rows before the next: its weights stay in the first cache and are read from the
 // file once.
 
@@ -108,4 +109,20 @@ void GEMM_NAME(const at_gemm *a) {
       if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, whole, indices, tap, panel, &s);
     }
   }
+}
+
+TILE uint32_t CEILING_NAME(size_t iterations) {
+  const int8_t bytes[32] = {1, 2, 3};
+  operand w = take_weights(bytes), x = take_codes((const uint8_t *)bytes);
+  enum { CHAINS = AT_CEILING_PRODUCTS / 32 };
+  __m256i sum[CHAINS];
+  UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = _mm256_setzero_si256();
+  for (size_t n = 0; n < iterations; n++) {
+    UNROLLED for (int i = 0; i < CHAINS; i++) {
+      hide(&x);
+      sum[i] = dot(sum[i], w, x);
+    }
+  }
+  UNROLLED for (int i = 1; i < CHAINS; i++) sum[0] = _mm256_add_epi32(sum[0], sum[i]);
+  return (uint32_t)sum_integers(sum[0]);
 }

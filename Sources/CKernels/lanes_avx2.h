@@ -6,6 +6,7 @@
 #define KERNEL __attribute__((target("avx2,f16c")))
 #define KERNEL_INLINE static inline __attribute__((target("avx2,f16c"), always_inline))
 #define KERNEL_NAME(name) at_##name##_avx2
+#define CEILING_NAME_OF(name) at_ceiling_##name##_avx2
 
 typedef __m256 f8;
 
@@ -87,7 +88,14 @@ KERNEL_INLINE pair load_pair(const int16_t *x) {
 }
 KERNEL_INLINE pair ones(void) { return _mm256_set1_epi16(1); }
 KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, x)); }
+KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+x"(*x)); }
 KERNEL_INLINE f8 to_float(i8 x) { return _mm256_cvtepi32_ps(x); }
+
+// Ties to even, for magnitudes below 2^31.
+KERNEL_INLINE i8 nearest(f8 x) { return _mm256_cvtps_epi32(x); }
+// Sixteen s16, as they lie in memory: those of a, then those of b.
+KERNEL_INLINE pairs8 narrow(i8 a, i8 b) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8); }
+KERNEL_INLINE void store_pairs(int16_t *x, pairs8 v) { _mm256_storeu_si256((__m256i *)x, v); }
 
 KERNEL_INLINE int32_t sum_integers(i8 x) {
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));

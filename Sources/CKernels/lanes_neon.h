@@ -5,6 +5,7 @@
 #define KERNEL
 #define KERNEL_INLINE static inline __attribute__((always_inline))
 #define KERNEL_NAME(name) at_##name##_neon
+#define CEILING_NAME_OF(name) at_ceiling_##name##_neon
 
 typedef struct {
   float32x4_t low, high;
@@ -112,7 +113,22 @@ KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) {
   sum.high = vmlal_high_lane_s16(sum.high, a.second, x, 1);
   return sum;
 }
+KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+w"(x->first), "+w"(x->second)); }
 KERNEL_INLINE f8 to_float(i8 x) { return (f8){vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)}; }
+// Ties to even, for magnitudes below 2^31.
+KERNEL_INLINE i8 nearest(f8 x) { return (i8){vcvtnq_s32_f32(x.low), vcvtnq_s32_f32(x.high)}; }
+// Sixteen s16: those of a, then those of b.
+typedef struct {
+  int16x8_t low, high;
+} s16;
+KERNEL_INLINE s16 narrow(i8 a, i8 b) {
+  return (s16){vqmovn_high_s32(vqmovn_s32(a.low), a.high), vqmovn_high_s32(vqmovn_s32(b.low), b.high)};
+}
+KERNEL_INLINE void store_pairs(int16_t *x, s16 v) {
+  vst1q_s16(x, v.low);
+  vst1q_s16(x + 8, v.high);
+}
+
 KERNEL_INLINE int32_t sum_integers(i8 x) { return vaddvq_s32(vaddq_s32(x.low, x.high)); }
 
 // Integers of 16 bits held in the mantissas of magic-rounded floats.

@@ -14,7 +14,7 @@ struct AudioTokenCommand: ParsableCommand {
       EXIT CODES: 0 success; 64 a setting that cannot be; 65 a file whose content is not what it should be; 66 a file that is \
       missing or cannot be read; 71 the system refuses memory; 73 the output cannot be written; 130 interrupted.
       """,
-    subcommands: [Generate.self, Encode.self, Inspect.self])
+    subcommands: [Generate.self, Encode.self, Inspect.self, Bench.self])
 
   static func main() {
     // The library's threads and the display share nothing with the handler.
@@ -47,6 +47,11 @@ struct RunOptions: ParsableArguments {
 
   func pipeline(_ model: String) throws(AudioTokenError) -> Pipeline {
     try Pipeline(model: model, threads: threads ?? availableProcessors(), kernels: kernels ?? environmentKernels)
+  }
+
+  func kernelBenchmark(repetitions: Int) throws(AudioTokenError) -> KernelBenchmark {
+    try KernelBenchmark(
+      kernels ?? environmentKernels, threads: threads ?? availableProcessors(), repetitions: repetitions)
   }
 
   private var environmentKernels: String? { getenv("AUDIOTOKEN_KERNELS").map { String(cString: $0) } }

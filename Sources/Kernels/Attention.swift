@@ -42,7 +42,7 @@ extension Run {
     scratch {
       let packed = UnsafeMutableRawPointer(arena.allocate(UInt8.self, heads * tiles * tileBytes))
       for image in 0..<images {
-        parallel(heads * tiles) { range in
+        parallel(.attention, heads * tiles) { range in
           for item in range {
             let (head, part) = item.quotientAndRemainder(dividingBy: tiles)
             let first = image * keys + part * tile
@@ -53,7 +53,7 @@ extension Run {
             kernels.attentionPack(&a)
           }
         }
-        parallel(heads * blocks) { range in
+        parallel(.attention, heads * blocks, products: 2 * queries * keys * q.columns) { range in
           withUnsafeTemporaryAllocation(byteCount: workspace, alignment: 64) { memory in
             guard let memory = memory.baseAddress else { return }
             for item in range {
@@ -90,7 +90,7 @@ extension Run {
     let block = 96
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_workspace(block, headWidth)
-    parallel(images * heads * blocks) { range in
+    parallel(.attention, images * heads * blocks, products: 2 * q.rows * keys * q.columns) { range in
       withUnsafeTemporaryAllocation(byteCount: workspace * MemoryLayout<Float>.stride, alignment: 64) { memory in
         guard let memory = memory.baseAddress else { return }
         for item in range {

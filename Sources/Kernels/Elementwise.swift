@@ -24,7 +24,7 @@ extension Run {
 
   /// x = activation(x)
   package func apply(_ activation: Activation, to x: Matrix) {
-    parallel(x.count, grain: Self.elements) { range in
+    parallel(.elementwise, x.count, grain: Self.elements) { range in
       let base = x.base + range.lowerBound
       var arguments = at_map(x: base, out: base, count: range.count, activation: activation.kernel)
       kernels.map(&arguments)
@@ -34,7 +34,7 @@ extension Run {
   /// a = a * alpha + b
   package func add(_ b: Matrix, to a: Matrix, scaledBy alpha: Float = 1) {
     precondition(a.rows == b.rows && a.columns == b.columns)
-    parallel(a.count, grain: Self.elements) { range in
+    parallel(.elementwise, a.count, grain: Self.elements) { range in
       let base = a.base + range.lowerBound
       var arguments = at_add(a: base, b: b.base + range.lowerBound, out: base, count: range.count, alpha: alpha)
       kernels.add(&arguments)
@@ -44,7 +44,7 @@ extension Run {
   /// GEGLU: x [rows, 2n] -> out [rows, n] = x[:, :n] * gelu(x[:, n:])
   package func gatedGELU(_ x: Matrix, into out: Matrix) {
     precondition(x.rows == out.rows && x.columns == 2 * out.columns)
-    parallel(x.rows, grain: max(1, Self.elements / x.columns)) { range in
+    parallel(.elementwise, x.rows, grain: max(1, Self.elements / x.columns)) { range in
       var arguments = at_gated_gelu(
         x: x.row(range.lowerBound), out: out.row(range.lowerBound), rows: range.count, columns: out.columns)
       kernels.gatedGELU(&arguments)
@@ -54,7 +54,7 @@ extension Run {
   package func layerNorm(
     _ x: Matrix, into out: Matrix, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float
   ) {
-    parallel(x.rows, grain: max(1, Self.elements / x.columns)) { range in
+    parallel(.normalisation, x.rows, grain: max(1, Self.elements / x.columns)) { range in
       var arguments = at_layer_norm(
         x: x.row(range.lowerBound), out: out.row(range.lowerBound), rows: range.count, columns: x.columns, gamma: gamma,
         beta: beta, epsilon: epsilon)
@@ -65,7 +65,7 @@ extension Run {
   /// The two maps side by side on the channel axis: [.., a] and [.., b] -> [.., a + b]
   package func concatenate(_ a: FeatureMap, _ b: FeatureMap, into out: FeatureMap) {
     precondition(a.pixels == b.pixels && a.pixels == out.pixels && out.channels == a.channels + b.channels)
-    parallel(out.pixels, grain: max(1, Self.elements / out.channels)) { range in
+    parallel(.elementwise, out.pixels, grain: max(1, Self.elements / out.channels)) { range in
       for pixel in range {
         let row = out.tokens.row(pixel)
         row.update(from: a.tokens.row(pixel), count: a.channels)

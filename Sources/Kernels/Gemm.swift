@@ -27,7 +27,7 @@ extension Run {
       zero: arena.allocate(Int32.self, x.rows), rows: x.rows, columns: x.columns, stride: stride, isPaired: isPaired)
     let plain = isPaired ? x.rows / 2 : x.rows
     let grain = max(1, 16_384 / x.columns)
-    parallel(plain, grain: grain) { range in
+    parallel(.quantisation, plain, grain: grain) { range in
       quantize(x.rows(range), into: rows, at: range.lowerBound)
       guard isPaired else { return }
       withUnsafeTemporaryAllocation(of: Float.self, capacity: range.count * x.columns) { buffer in
@@ -53,7 +53,8 @@ extension Run {
   ///
   /// `bias` replaces the weights' own where given: f32 [padded outputs]. `residual` may be `out`.
   package func multiply(
-    _ x: Activations, by weights: PackedMatrix, through window: Window, into out: Matrix, adding residual: Matrix? = nil,
+    _ x: Activations, by weights: PackedMatrix, through window: Window, into out: Matrix,
+    adding residual: Matrix? = nil,
     bias: UnsafePointer<Float>? = nil
   ) {
     let shape = weights.shape
@@ -69,7 +70,9 @@ extension Run {
     let wanted = (8 * pool.threads).roundedUp(to: blocks) / blocks
     let slice = max(2, (shape.panelsPerGroup / max(1, wanted)).roundedUp(to: 2))
     let slices = shape.panelsPerGroup.roundedUp(to: slice) / slice
-    parallel(blocks * shape.groups * slices) { range in
+    let products = out.rows * shape.outputs * shape.inputs * shape.taps
+    let work = shape.taps > 1 ? Work.convolution : .linear
+    parallel(work, blocks * shape.groups * slices, products: products) { range in
       for item in range {
         let (block, rest) = item.quotientAndRemainder(dividingBy: shape.groups * slices)
         let (group, part) = rest.quotientAndRemainder(dividingBy: slices)

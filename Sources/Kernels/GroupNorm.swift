@@ -18,7 +18,7 @@ extension Run {
       let sums = matrix(x.images * chunks * 2, x.channels)
       let factors = matrix(x.images, x.channels)
       let offsets = matrix(x.images, x.channels)
-      parallel(x.images * chunks) { range in
+      parallel(.normalisation, x.images * chunks) { range in
         for item in range {
           let (image, part) = item.quotientAndRemainder(dividingBy: chunks)
           let first = part * Self.chunk
@@ -28,7 +28,7 @@ extension Run {
           kernels.channelSums(&arguments)
         }
       }
-      parallel(x.images * groups) { range in
+      parallel(.normalisation, x.images * groups) { range in
         for item in range {
           let (image, group) = item.quotientAndRemainder(dividingBy: groups)
           let channels = group * (x.channels / groups)..<(group + 1) * (x.channels / groups)
@@ -67,7 +67,7 @@ extension Run {
     let pixels = x.height * x.width
     let grain = max(1, 16_384 / x.channels)
     for image in 0..<x.images {
-      parallel(pixels, grain: grain) { range in
+      parallel(.normalisation, pixels, grain: grain) { range in
         let first = image * pixels + range.lowerBound
         var arguments = at_affine(
           x: x.tokens.row(first), out: out.tokens.row(first), rows: range.count, channels: x.channels,

@@ -65,7 +65,8 @@ extension KernelTable {
       gatedGELU: at_gated_gelu_avx2,
       attention: at_attention_avx2,
       attentionPack: at_attention_pack_avx2,
-      attentionInt16: at_attention_int16_avx2)
+      attentionInt16: at_attention_int16_avx2,
+      ceilings: (at_ceiling_int8_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int16_avx2))
   #elseif arch(arm64)
     static let neon = KernelTable(
       name: "neon",
@@ -82,6 +83,7 @@ extension KernelTable {
       gatedGELU: at_gated_gelu_neon,
       attention: at_attention_neon,
       attentionPack: at_attention_pack_neon,
-      attentionInt16: at_attention_int16_neon)
+      attentionInt16: at_attention_int16_neon,
+      ceilings: (at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int16_neon))
   #endif
 }

@@ -4,6 +4,9 @@ import CKernels
 /// their meaning; all tables give the same bits.
 package struct KernelTable: Sendable {
 
+  /// What a way of multiplying reaches without loads: `iterations` of `AT_CEILING_PRODUCTS` products.
+  package typealias Ceiling = @convention(c) @Sendable (_ iterations: Int) -> UInt32
+
   package var name: String
   package var quantizeRows: @convention(c) @Sendable (UnsafePointer<at_quantize>) -> Void
   package var gemmInt8: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
@@ -20,4 +23,6 @@ package struct KernelTable: Sendable {
   package var attention: @convention(c) @Sendable (UnsafePointer<at_attention>) -> Void
   package var attentionPack: @convention(c) @Sendable (UnsafePointer<at_attention_pack>) -> Void
   package var attentionInt16: @convention(c) @Sendable (UnsafePointer<at_attention_int16>) -> Void
+  /// Of `gemmInt8`, `gemmInt8Pairs` and `attentionInt16`, where they are written for instructions of the processor.
+  package var ceilings: (int8: Ceiling, int8Pairs: Ceiling, int16: Ceiling)?
 }

@@ -75,13 +75,14 @@ extension Oracle {
           var dot: Int32 = 0
           for d in 0..<a.head_width { dot &+= Int32(code(q[d], query.inverse)) * Int32(packed.key(j, d).pointee) }
           scores[j] = (Float(dot) * packed.keyScale[j]) * scale
-          if let bias = a.bias { scores[j] = scores[j] + (a.gate![i] * ReferenceMath.log2E) * bias[first + j - position] }
+          if let bias = a.bias {
+            scores[j] = scores[j] + (a.gate![i] * ReferenceMath.log2E) * bias[first + j - position]
+          }
         }
         let newMaximum = scores.reduce(maximum) { max($0, $1) }
         let correction = ReferenceMath.powerOfTwo(maximum - newMaximum)
-        let weights = scores.map {
-          roundToInteger(ReferenceMath.powerOfTwo($0 - newMaximum) * Float(AT_PROBABILITY_ONE))
-        }
+        let top = newMaximum - Float(AT_PROBABILITY_BITS)
+        let weights = scores.map { roundToInteger(ReferenceMath.powerOfTwo($0 - top)) }
         normaliser = normaliser * correction + Float(weights.reduce(0, +))
         for d in 0..<a.head_width {
           let sum = (0..<count).reduce(0 as Int32) { $0 &+ weights[$1] &* Int32(packed.value($1, d).pointee) }

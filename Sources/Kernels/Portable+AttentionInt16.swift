@@ -25,7 +25,9 @@ extension Portable {
 
   private static func greatestMagnitude(_ x: UnsafePointer<Float>, _ count: Int) -> Float {
     var greatest = Lanes.zero
-    for i in stride(from: 0, to: count, by: 8) { greatest = greater(greatest, magnitude(load(x + i, count: count - i))) }
+    for i in stride(from: 0, to: count, by: 8) {
+      greatest = greater(greatest, magnitude(load(x + i, count: count - i)))
+    }
     return Self.greatest(greatest)
   }
 
@@ -108,7 +110,7 @@ extension Portable {
   private static func weigh(_ s: State, _ count: Int, _ maximum: Float) -> Float {
     var sum: Int32 = 0
     for j in 0..<count {
-      let weight = Oracle.roundToInteger(ReferenceMath.powerOfTwo(s.scores[j] - maximum) * Float(AT_PROBABILITY_ONE))
+      let weight = Oracle.roundToInteger(ReferenceMath.powerOfTwo(s.scores[j] - (maximum - Float(AT_PROBABILITY_BITS))))
       s.weights[j] = Int16(truncatingIfNeeded: weight)
       sum += weight
     }

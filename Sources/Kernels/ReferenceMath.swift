@@ -23,7 +23,7 @@ package enum ReferenceMath {
     return Float(bitPattern: p.bitPattern &+ (shifted.bitPattern &<< 23))
   }
 
-  /// 2^x for x <= 0, relative error below 1.1e-4; below -126 the value there.
+  /// 2^x for x <= 15, relative error below 1.1e-4; below -126 the value there.
   package static func powerOfTwo(_ value: Float) -> Float {
     let x = max(value, -126)
     let shifted = x + roundingMagic

@@ -1,3 +1,4 @@
+import Glibc
 import Tensors
 
 /// What a layer needs to run: the kernels, the threads and the memory. Passed to every layer, never global.
@@ -12,8 +13,12 @@ package final class Run {
   /// Whether maps and matrices hold the two halves of classifier-free guidance, one after the other; products then
   /// quantise the second half as its difference to the first.
   package let isGuided: Bool
+  private let profile: Profile?
 
-  package init(kernels: KernelTable, pool: ThreadPool, arena: Arena, isGuided: Bool = false) {
+  package init(
+    kernels: KernelTable, pool: ThreadPool, arena: Arena, isGuided: Bool = false, profile: Profile? = nil
+  ) {
+    self.profile = profile
     self.kernels = kernels
     self.pool = pool
     self.arena = arena
@@ -27,6 +32,7 @@ package final class Run {
     self.isGuided = isGuided
     arena = .planning()
     isPlanning = true
+    profile = nil
   }
 
   /// The bytes of arena that `body` needs, which depend on shapes and the number of threads.
@@ -60,9 +66,21 @@ package final class Run {
 
   /// Calls `body` with pieces of 0..<count, each of up to `grain`, on all threads; every piece must give the same result
   /// whatever the partition.
-  package func parallel(_ count: Int, grain: Int = 1, _ body: (Range<Int>) -> Void) {
+  /// - Parameter products: multiply-accumulates, for a profile.
+  package func parallel(
+    _ work: Work, _ count: Int, grain: Int = 1, products: Int = 0, _ body: (Range<Int>) -> Void
+  ) {
     guard !isPlanning, count > 0 else { return }
+    guard let profile else { return pool.parallel(count, grain: grain, body) }
+    let start = Self.seconds()
     pool.parallel(count, grain: grain, body)
+    profile.add(work, seconds: Self.seconds() - start, products: products)
+  }
+
+  private static func seconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
   }
 
   /// Calls `body` once, on this thread, unless planning.

@@ -94,7 +94,7 @@ package struct BEATs {
     let across = filterBank.columns / size
     run.scratch {
       let patches = run.matrix(x.rows, size * size)
-      run.parallel(x.rows, grain: 64) { range in
+      run.parallel(.elementwise, x.rows, grain: 64) { range in
         for token in range {
           let (t, f) = token.quotientAndRemainder(dividingBy: across)
           for row in 0..<size {
@@ -211,7 +211,8 @@ package struct BEATs {
         }
         fillGate(gate, from: q, run)
         let mixed = run.matrix(like: x)
-        run.attend(q, k, v, into: mixed, images: 1, heads: attention.heads, mask: .gatedBias(gate: gate, bias: bias),
+        run.attend(
+          q, k, v, into: mixed, images: 1, heads: attention.heads, mask: .gatedBias(gate: gate, bias: bias),
           isInteger: attention.query.isQuantized)
         attention.output(mixed, into: y, run)
       }
@@ -223,7 +224,7 @@ package struct BEATs {
         let heads = gate.rows
         let logits = run.matrix(q.rows * heads, 8)
         gateProjection(Matrix(base: q.base, rows: q.rows * heads, columns: q.columns / heads), into: logits, run)
-        run.parallel(q.rows, grain: 64) { range in
+        run.parallel(.elementwise, q.rows, grain: 64) { range in
           for token in range {
             for head in 0..<heads {
               let l = logits.row(token * heads + head)

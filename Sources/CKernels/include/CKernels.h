@@ -123,7 +123,7 @@ static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
 //   int16_t keys[head_width / 2, rounded up][AT_ATTENTION_TILE][2]
 //   int16_t values[AT_ATTENTION_TILE / 2][head_width, rounded up to 8][2]
 // with zeros for keys and channels that do not exist.
-enum { AT_VALUE_LIMIT = 1023, AT_PROBABILITY_ONE = 16384 }; // a tile's 64 products add up to less than 2^31
+enum { AT_VALUE_LIMIT = 1023, AT_PROBABILITY_BITS = 14 }; // a tile's 64 products add up to less than 2^31
 
 // The largest magnitude of a query's or a key's code: head_width products add up to less than 2^31.
 static inline int32_t at_attention_limit(size_t head_width) {
@@ -186,6 +186,18 @@ AT_DECLARE_KERNELS(avx2)
 void at_gemm_int8_pairs_avx2(const at_gemm *);
 #elif defined(__aarch64__)
 AT_DECLARE_KERNELS(neon)
+#endif
+
+// The ceiling of a way of multiplying: its instructions over and over on registers, without loads. An iteration is
+// AT_CEILING_PRODUCTS multiply-accumulates; what is returned means nothing.
+enum { AT_CEILING_PRODUCTS = 256 };
+#if defined(__x86_64__)
+uint32_t at_ceiling_int8_avx2(size_t iterations);
+uint32_t at_ceiling_int8_pairs_avx2(size_t iterations);
+uint32_t at_ceiling_int16_avx2(size_t iterations);
+#elif defined(__aarch64__)
+uint32_t at_ceiling_int8_neon(size_t iterations);
+uint32_t at_ceiling_int16_neon(size_t iterations);
 #endif
 
 // What this processor and kernel offer, as bits.

@@ -1,0 +1,149 @@
+import CKernels
+import Kernels
+import Tensors
+
+/// Rates of the kernels at the shapes of Stable Diffusion 1.x, beside what the processor's instructions allow.
+package struct KernelBenchmark {
+  package struct Shape: Sendable {
+    package let name: String
+    let rows: Int
+    let inputs: Int
+    let outputs: Int
+    /// The side of a square picture for a 3x3 convolution; nil for a linear layer.
+    let side: Int?
+  }
+
+  package struct Rate: Sendable {
+    package let name: String
+    /// Multiply-accumulates a second, and of the ceiling measured right before and after.
+    package let rate: Double
+    package let ceiling: Double?
+  }
+
+  package static let shapes = [
+    Shape(name: "linear 8192 x 320 -> 320", rows: 8192, inputs: 320, outputs: 320, side: nil),
+    Shape(name: "linear 8192 x 320 -> 2560", rows: 8192, inputs: 320, outputs: 2560, side: nil),
+    Shape(name: "linear 8192 x 1280 -> 320", rows: 8192, inputs: 1280, outputs: 320, side: nil),
+    Shape(name: "linear 2048 x 640 -> 5120", rows: 2048, inputs: 640, outputs: 5120, side: nil),
+    Shape(name: "linear 2048 x 2560 -> 640", rows: 2048, inputs: 2560, outputs: 640, side: nil),
+    Shape(name: "linear 512 x 1280 -> 10240", rows: 512, inputs: 1280, outputs: 10_240, side: nil),
+    Shape(name: "linear 512 x 5120 -> 1280", rows: 512, inputs: 5120, outputs: 1280, side: nil),
+    Shape(name: "linear 2 x 1280 -> 1280", rows: 2, inputs: 1280, outputs: 1280, side: nil),
+    Shape(name: "conv 3x3 64 x 64 x 320 -> 320", rows: 8192, inputs: 320, outputs: 320, side: 64),
+    Shape(name: "conv 3x3 64 x 64 x 640 -> 320", rows: 8192, inputs: 640, outputs: 320, side: 64),
+    Shape(name: "conv 3x3 32 x 32 x 640 -> 640", rows: 2048, inputs: 640, outputs: 640, side: 32),
+    Shape(name: "conv 3x3 16 x 16 x 1280 -> 1280", rows: 512, inputs: 1280, outputs: 1280, side: 16),
+    Shape(name: "conv 3x3 16 x 16 x 2560 -> 1280", rows: 512, inputs: 2560, outputs: 1280, side: 16),
+  ]
+
+  private let kernels: KernelTable
+  private let pool: ThreadPool
+  private let repetitions: Int
+
+  package init(_ pipelineKernels: String?, threads: Int, repetitions: Int) throws(AudioTokenError) {
+    kernels = try rendering(AudioTokenError.init(_:)) { () throws(KernelChoiceError) in
+      try KernelTable.best(named: pipelineKernels)
+    }
+    pool = ThreadPool(threads: threads)
+    self.repetitions = repetitions
+  }
+
+  package var kernelName: String { kernels.name }
+
+  /// The int8 product at one shape, with weights whose pairs are limited or not.
+  package func rate(_ shape: Shape, pairs: Bool) throws(AudioTokenError) -> Rate {
+    let taps = shape.side == nil ? 1 : 9
+    let matrix = MatrixShape(outputs: shape.outputs, inputs: shape.inputs, taps: taps)
+    let weights = RandomMatrix(matrix, pairs: pairs)
+    let window: Window =
+      if let side = shape.side {
+        Window(kernel: .init(3, 3), stride: 1, input: .init(side, side), output: .init(side, side))
+      } else {
+        .same(rows: shape.rows)
+      }
+    let body = { (run: Run) in
+      let x = run.matrix(shape.rows, shape.inputs)
+      run.serial { for i in 0..<x.count { x.base[i] = Float(i &* 7919 % 255) } }
+      let quantized = Activations.quantized(run.quantize(x))
+      let out = run.matrix(shape.rows, shape.outputs)
+      return { run.multiply(quantized, by: weights.packed, through: window, into: out) }
+    }
+    return try measure(
+      shape.name, products: shape.rows * shape.inputs * shape.outputs * taps,
+      ceiling: pairs ? kernels.ceilings?.int8Pairs : kernels.ceilings?.int8, body)
+  }
+
+  /// Self-attention of eight heads on one image.
+  package func attentionRate(tokens: Int, headWidth: Int) throws(AudioTokenError) -> Rate {
+    let columns = 8 * headWidth
+    return try measure(
+      "attention \(tokens) x \(tokens), 8 heads of \(headWidth)", products: 2 * tokens * tokens * columns,
+      ceiling: kernels.ceilings?.int16
+    ) { run in
+      let x = (0..<3).map { _ in run.matrix(tokens, columns) }
+      run.serial {
+        var generator = NoiseGenerator(seed: 1)
+        for x in x { x.base.update(from: generator.normal(count: x.count), count: x.count) }
+      }
+      let out = run.matrix(tokens, columns)
+      return { run.attend(x[0], x[1], x[2], into: out, images: 1, heads: 8, isInteger: true) }
+    }
+  }
+
+  /// Takes the ceiling and the kernel in turn, several times, and gives the median of their ratios.
+  private func measure(
+    _ name: String, products: Int, ceiling: KernelTable.Ceiling?, _ prepare: (Run) -> () -> Void
+  ) throws(AudioTokenError) -> Rate {
+    let peak = Run.peak(pool: pool) { prepare($0)() }
+    guard let arena = Arena(capacity: peak) else { throw AudioTokenError(.system, "The system refuses memory.") }
+    let kernel = prepare(Run(kernels: kernels, pool: pool, arena: arena))
+    kernel()
+    var rates: [Double] = []
+    var ratios: [Double] = []
+    for _ in 0..<repetitions {
+      let before = ceiling.map(self.rate(of:))
+      let rate = Double(products) / seconds(kernel)
+      rates.append(rate)
+      if let before, let ceiling { ratios.append(rate / ((before + self.rate(of: ceiling)) / 2)) }
+    }
+    let rate = Benchmark.median(rates)
+    return Rate(name: name, rate: rate, ceiling: ratios.isEmpty ? nil : rate / Benchmark.median(ratios))
+  }
+
+  private func rate(of ceiling: KernelTable.Ceiling) -> Double {
+    let iterations = 400_000
+    let time = seconds { pool.parallel(pool.threads) { for _ in $0 { _ = ceiling(iterations) } } }
+    return Double(pool.threads * iterations * Int(AT_CEILING_PRODUCTS)) / time
+  }
+
+  private func seconds(_ body: () -> Void) -> Double {
+    let start = monotonicSeconds()
+    body()
+    return monotonicSeconds() - start
+  }
+}
+
+/// An int8 matrix of numbers that mean nothing.
+private final class RandomMatrix {
+  let packed: PackedMatrix
+  private let codes: UnsafeMutablePointer<Int8>
+  private let scale: UnsafeMutablePointer<Float>
+  private let sum: UnsafeMutablePointer<Int32>
+
+  init(_ shape: MatrixShape, pairs: Bool) {
+    let count = shape.paddedOutputs * shape.taps * shape.paddedInputs
+    codes = .allocate(capacity: count)
+    for i in 0..<count { codes[i] = Int8(i &* 31 % 127 - 63) }
+    scale = .allocate(capacity: shape.paddedOutputs)
+    scale.initialize(repeating: 1, count: shape.paddedOutputs)
+    sum = .allocate(capacity: shape.taps * shape.paddedOutputs)
+    sum.initialize(repeating: 0, count: shape.taps * shape.paddedOutputs)
+    packed = PackedMatrix(elements: .int8(codes, scale: scale, sum: sum, pairs: pairs), shape: shape, bias: nil)
+  }
+
+  deinit {
+    codes.deallocate()
+    scale.deallocate()
+    sum.deallocate()
+  }
+}
