@@ -64,7 +64,7 @@ package struct KernelBenchmark {
     let body = { (run: Run) in
       let x = run.matrix(shape.rows, shape.inputs)
       run.serial { for i in 0..<x.count { x.base[i] = Float(i &* 7919 % 255) } }
-      let quantized = Activations.quantized(run.quantize(x))
+      let quantized = Activations.quantized(run.quantize(.matrix(x)))
       let out = run.matrix(shape.rows, shape.outputs)
       return { run.multiply(quantized, by: weights.packed, through: window, into: out) }
     }

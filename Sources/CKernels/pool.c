@@ -27,6 +27,7 @@ struct at_pool {
   void *context;
   size_t count, grain;
   _Atomic bool busy;
+  _Atomic int named; // helpers that have taken a number
   int helpers;
   pthread_t helper[];
 };
@@ -48,19 +49,19 @@ static void futex_wake(_Atomic uint32_t *word, int threads) {
   syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, threads, NULL, NULL, 0);
 }
 
-static void take_pieces(at_pool *pool) {
+static void take_pieces(at_pool *pool, size_t worker) {
   const size_t count = pool->count, grain = pool->grain;
   for (;;) {
     size_t begin = atomic_fetch_add_explicit(&pool->next, grain, memory_order_relaxed);
     if (begin >= count) return;
-    pool->task(pool->context, begin, count - begin < grain ? count : begin + grain);
+    pool->task(pool->context, worker, begin, count - begin < grain ? count : begin + grain);
   }
 }
 
 static void run_alone(size_t count, size_t grain, at_task task, void *context) {
   for (size_t begin = 0; begin < count;) {
     size_t end = count - begin < grain ? count : begin + grain;
-    task(context, begin, end);
+    task(context, 0, begin, end);
     begin = end;
   }
 }
@@ -95,12 +96,13 @@ static uint32_t await_news(at_pool *pool, uint32_t seen) {
 
 static void *help(void *argument) {
   at_pool *pool = argument;
+  const size_t worker = (size_t)atomic_fetch_add(&pool->named, 1) + 1;
   uint32_t seen = 0;
   for (;;) {
     seen = await_news(pool, seen);
     if (atomic_load(&pool->stopping)) return NULL;
     if (enter(pool)) {
-      take_pieces(pool);
+      take_pieces(pool, worker);
       leave(pool);
     }
   }
@@ -138,7 +140,7 @@ void at_pool_run(at_pool *pool, size_t count, size_t grain, at_task task, void *
   atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
   atomic_store_explicit(&pool->gate, GATE_OPEN, memory_order_release);
   announce(pool, (count - 1) / grain);
-  take_pieces(pool);
+  take_pieces(pool, 0);
   close_gate(pool);
   atomic_store_explicit(&pool->busy, false, memory_order_release);
 }

@@ -5,48 +5,23 @@ import Tensors
 package enum Activations {
   case float(Matrix)
   case quantized(QuantizedRows)
+
+  package var rows: Int {
+    switch self {
+    case .float(let x): x.rows
+    case .quantized(let x): x.rows
+    }
+  }
 }
 
 extension Run {
   /// `x` as `weights` want it: quantised to u8 per row, or as it is. Lives in the arena.
   /// - Parameter isPaired: false where the two halves of a guided run have nothing in common, as the prompts.
-  package func activations(_ x: Matrix, for weights: PackedMatrix, isPaired: Bool = true) -> Activations {
+  package func activations(_ x: RowSource, for weights: PackedMatrix, isPaired: Bool = true) -> Activations {
     switch weights.elements {
     case .int8: .quantized(quantize(x, isPaired: isPaired && isGuided && x.rows % 2 == 0))
-    case .float32, .float16: .float(x)
+    case .float32, .float16: .float(materialise(x))
     }
-  }
-
-  /// u8 rows with a scale and a zero point each (`Oracle.quantizeRows`); where `isPaired`, the second half of the rows as
-  /// differences to the first.
-  package func quantize(_ x: Matrix, isPaired: Bool = false) -> QuantizedRows {
-    let stride = x.columns.roundedUp(to: MatrixShape.quad)
-    // A group of channels whose width is no multiple of four is read up to three bytes past the row's end.
-    let rows = QuantizedRows(
-      values: arena.allocate(UInt8.self, x.rows * stride + MatrixShape.quad), scale: floats(x.rows),
-      zero: arena.allocate(Int32.self, x.rows), rows: x.rows, columns: x.columns, stride: stride, isPaired: isPaired)
-    let plain = isPaired ? x.rows / 2 : x.rows
-    let grain = max(1, 16_384 / x.columns)
-    parallel(.quantisation, plain, grain: grain) { range in
-      quantize(x.rows(range), into: rows, at: range.lowerBound)
-      guard isPaired else { return }
-      withUnsafeTemporaryAllocation(of: Float.self, capacity: range.count * x.columns) { buffer in
-        guard let base = buffer.baseAddress else { return }
-        var difference = at_add(
-          a: x.row(range.lowerBound), b: x.row(plain + range.lowerBound), out: base, count: buffer.count, alpha: -1)
-        kernels.add(&difference)
-        let differences = Matrix(base: base, rows: range.count, columns: x.columns)
-        quantize(differences, into: rows, at: plain + range.lowerBound)
-      }
-    }
-    return rows
-  }
-
-  private func quantize(_ x: Matrix, into rows: QuantizedRows, at first: Int) {
-    var arguments = at_quantize(
-      x: x.base, x_stride: x.columns, q: rows.values + first * rows.stride, q_stride: rows.stride,
-      scale: rows.scale + first, zero: rows.zero + first, rows: x.rows, columns: x.columns, padded: rows.stride)
-    kernels.quantizeRows(&arguments)
   }
 
   /// out[r] = residual[r] + bias + sum over taps of x[window(tap, r)] times the weights, group by group.
@@ -63,7 +38,7 @@ extension Run {
     let mark = arena.used
     defer { arena.release(to: mark) }
     let product = BlockProduct(
-      x: x, weights: weights, window: window, out: out, residual: residual, bias: bias ?? weights.bias,
+      x: x, weights: weights, window: window, rows: out.rows, bias: bias ?? weights.bias,
       padding: paddingRow(for: x, shape), kernels: kernels)
     let blocks = product.blocks
     // Few rows: cut the panels too, so that all threads have work.
@@ -76,10 +51,55 @@ extension Run {
       for item in range {
         let (block, rest) = item.quotientAndRemainder(dividingBy: shape.groups * slices)
         let (group, part) = rest.quotientAndRemainder(dividingBy: slices)
+        let tile = BlockProduct.Tile(
+          group: group, panels: part * slice..<min((part + 1) * slice, shape.panelsPerGroup))
+        let rows = product.rows(of: block)
+        let half = out.rows / 2
         product.compute(
-          block: block, group: group, panels: part * slice..<min((part + 1) * slice, shape.panelsPerGroup))
+          rows, tile,
+          into: .init(
+            out: out.row(rows.lowerBound), pairs: product.isPaired ? out.row(half + rows.lowerBound) : nil,
+            residual: residual.map { $0.row(rows.lowerBound) },
+            pairResidual: product.isPaired ? residual.map { $0.row(half + rows.lowerBound) } : nil))
       }
     }
+  }
+
+  /// GEGLU: with y = x W^T + bias, [rows, 2n], y[:, :n] * gelu(y[:, n:]) as `next` wants it. Where that is quantised, the
+  /// floats are there block by block only.
+  package func multiplyGated(_ x: Activations, by weights: PackedMatrix, for next: PackedMatrix) -> Activations {
+    let width = weights.shape.outputs / 2
+    guard case .quantized(let input) = x, case .int8 = next.elements else {
+      let out = matrix(x.rows, width)
+      scratch {
+        let both = matrix(x.rows, 2 * width)
+        multiply(x, by: weights, through: .same(rows: x.rows), into: both)
+        gatedGELU(both, into: out)
+      }
+      return activations(.matrix(out), for: next)
+    }
+    let out = quantizedRows(input.rows, width, isPaired: input.isPaired)
+    let product = BlockProduct(
+      x: x, weights: weights, window: .same(rows: input.rows), rows: input.rows, bias: weights.bias,
+      padding: paddingRow(for: x, weights.shape), kernels: kernels, scratchColumns: 2 * width)
+    let tile = BlockProduct.Tile(group: 0, panels: 0..<weights.shape.panels)
+    let products = input.rows * weights.shape.outputs * weights.shape.inputs
+    parallel(.linear, product.blocks, scratch: product.blockFloats, products: products) { range, scratch in
+      for block in range {
+        let rows = product.rows(of: block)
+        let pairs = product.isPaired ? scratch + rows.count * 2 * width : nil
+        product.compute(rows, tile, into: .init(out: scratch, pairs: pairs, residual: nil, pairResidual: nil))
+        let count = rows.count * (product.isPaired ? 2 : 1)
+        var gate = at_gated_gelu(x: scratch, out: scratch, rows: count, columns: width)
+        kernels.gatedGELU(&gate)
+        let plain = Matrix(base: scratch, rows: rows.count, columns: width)
+        quantize(plain, into: out, at: rows.lowerBound)
+        guard product.isPaired else { continue }
+        let paired = Matrix(base: scratch + plain.count, rows: rows.count, columns: width)
+        quantize(paired, minus: plain, into: out, at: input.rows / 2 + rows.lowerBound)
+      }
+    }
+    return .quantized(out)
   }
 
   private func paddingRow(for x: Activations, _ shape: MatrixShape) -> UnsafeRawPointer {
@@ -98,40 +118,62 @@ private struct BlockProduct {
   let x: Activations
   let weights: PackedMatrix
   let window: Window
-  let out: Matrix
-  let residual: Matrix?
+  /// Of the result.
+  let rows: Int
   let bias: UnsafePointer<Float>?
   let padding: UnsafeRawPointer
   let kernels: KernelTable
 
+  /// The columns of a block's result where that has to stay in the caches too.
+  var scratchColumns: Int?
+
   /// Rows of a block, all of them or those of the first half: its activations stay in the second cache, and the more
   /// there are the fewer times all weights pass by.
   private var blockRows: Int {
-    let bytes = 192 << 10
-    let most = Int(AT_GEMM_ROWS) / (isPaired ? 2 : 1)
     if weights.shape.taps > 16 { return 20 }
-    let rows = bytes / weights.shape.inputs / (isPaired ? 2 : 1)
-    return min(max(rows / 4 * 4, 32), most)
+    let ways = isPaired ? 2 : 1
+    var most = (192 << 10) / weights.shape.inputs / ways
+    if let scratchColumns { most = (3 << 20) / (scratchColumns * MemoryLayout<Float>.stride) / ways }
+    most = min(max(most / 4 * 4, 16), Int(AT_GEMM_ROWS) / ways)
+    let blocks = blockedRows.roundedUp(to: most) / most
+    return (blockedRows.roundedUp(to: blocks) / blocks).roundedUp(to: 4)
   }
-  private var isPaired: Bool { if case .quantized(let rows) = x { rows.isPaired } else { false } }
+  var isPaired: Bool { if case .quantized(let rows) = x { rows.isPaired } else { false } }
   /// The rows that are cut into blocks: all, or the first half where the second is computed with it.
-  private var blockedRows: Int { isPaired ? out.rows / 2 : out.rows }
+  private var blockedRows: Int { isPaired ? rows / 2 : rows }
   var blocks: Int { blockedRows.roundedUp(to: blockRows) / blockRows }
+  /// What a block's result takes.
+  var blockFloats: Int { blockRows * (isPaired ? 2 : 1) * weights.shape.outputs }
 
-  func compute(block: Int, group: Int, panels: Range<Int>) {
-    let first = block * blockRows
-    let rows = first..<min(first + blockRows, blockedRows)
-    multiply(rows, Tile(group: group, panels: panels))
-  }
+  /// The rows of a block, among all or among the first half.
+  func rows(of block: Int) -> Range<Int> { block * blockRows..<min((block + 1) * blockRows, blockedRows) }
 
   /// A run of panels of one group.
-  private struct Tile {
+  struct Tile {
     let group: Int
     let panels: Range<Int>
   }
 
+  /// Where the rows of a block go and what is added to them: their first columns, [outputs] apart.
+  struct Destination {
+    let out: UnsafeMutablePointer<Float>
+    let pairs: UnsafeMutablePointer<Float>?
+    let residual: UnsafePointer<Float>?
+    let pairResidual: UnsafePointer<Float>?
+
+    init(
+      out: UnsafeMutablePointer<Float>, pairs: UnsafeMutablePointer<Float>?, residual: UnsafeMutablePointer<Float>?,
+      pairResidual: UnsafeMutablePointer<Float>?
+    ) {
+      self.out = out
+      self.pairs = pairs
+      self.residual = residual.map { UnsafePointer($0) }
+      self.pairResidual = pairResidual.map { UnsafePointer($0) }
+    }
+  }
+
   /// The product of input rows `range` as gathered, and of those that are paired with them.
-  private func multiply(_ range: Range<Int>, _ tile: Tile) {
+  func compute(_ range: Range<Int>, _ tile: Tile, into destination: Destination) {
     let entries = weights.shape.taps * range.count * (isPaired ? 2 : 1)
     withUnsafeTemporaryAllocation(of: UnsafeRawPointer.self, capacity: entries) { rows in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: entries) { scales in
@@ -140,7 +182,7 @@ private struct BlockProduct {
             return
           }
           fill(rows, scales, zeros, range, group: tile.group)
-          var arguments = arguments(tile, range, rows)
+          var arguments = arguments(tile, range.count, rows, destination)
           arguments.row_scale = UnsafePointer(scales)
           arguments.row_zero = UnsafePointer(zeros)
           switch weights.elements {
@@ -162,7 +204,7 @@ private struct BlockProduct {
     let count = range.count * (isPaired ? 2 : 1)
     for place in 0..<count {
       let isSecond = place >= range.count
-      let row = range.lowerBound + (isSecond ? out.rows / 2 + place - range.count : place)
+      let row = range.lowerBound + (isSecond ? self.rows / 2 + place - range.count : place)
       window.forEachTap(of: row) { tap, source in
         let entry = tap * count + place
         switch x {
@@ -179,22 +221,19 @@ private struct BlockProduct {
 
   /// Everything but the scales and zeros of the input rows.
   private func arguments(
-    _ tile: Tile, _ range: Range<Int>, _ rows: UnsafePointer<UnsafeRawPointer>
+    _ tile: Tile, _ count: Int, _ rows: UnsafePointer<UnsafeRawPointer>, _ d: Destination
   ) -> at_gemm {
     let shape = weights.shape
     let width = shape.outputs / shape.groups
+    let column = tile.group * width
     let paddedColumn = tile.group * shape.panelsPerGroup * MatrixShape.panel
-    func place(_ matrix: Matrix, _ row: Int) -> UnsafeMutablePointer<Float> { matrix.row(row) + tile.group * width }
-    let first = range.lowerBound
-    let paired = isPaired ? out.rows / 2 + first : 0
     var a = at_gemm(
-      rows: rows, row_scale: nil, row_zero: nil, row_count: range.count * (isPaired ? 2 : 1), taps: shape.taps,
+      rows: rows, row_scale: nil, row_zero: nil, row_count: count * (isPaired ? 2 : 1), taps: shape.taps,
       inputs: shape.inputs, weights: padding, scale: nil, sum: nil, bias: bias.map { $0 + paddedColumn },
       panels: shape.panels, panel_begin: tile.panels.lowerBound, panel_end: tile.panels.upperBound, outputs: width,
-      residual: residual.map { UnsafePointer(place($0, first)) }, residual_stride: out.columns,
-      out: place(out, first), out_stride: out.columns, paired: isPaired,
-      pair_residual: isPaired ? residual.map { UnsafePointer(place($0, paired)) } : nil,
-      pair_out: isPaired ? place(out, paired) : nil)
+      residual: d.residual.map { $0 + column }, residual_stride: shape.outputs, out: d.out + column,
+      out_stride: shape.outputs, paired: isPaired, pair_residual: d.pairResidual.map { $0 + column },
+      pair_out: d.pairs.map { $0 + column })
     switch weights.elements {
     case .int8(let values, let scale, let sum, _):
       a.inputs = shape.paddedInputs

@@ -11,13 +11,28 @@ extension Run {
     _ x: FeatureMap, into out: FeatureMap, groups: Int, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>,
     epsilon: Float, activation: Activation
   ) {
-    precondition(x.channels % groups == 0 && out.pixels == x.pixels && out.channels == x.channels)
+    precondition(out.pixels == x.pixels && out.channels == x.channels)
+    scratch {
+      let normalised = RowSource.groupNorm(
+        groupNorm(x, groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation))
+      parallel(.normalisation, x.pixels, grain: max(1, 16_384 / x.channels)) { range in
+        compute(normalised, range, into: out.tokens.row(range.lowerBound))
+      }
+    }
+  }
+
+  /// What normalises `x`, which the result refers to; in the arena.
+  package func groupNorm(
+    _ x: FeatureMap, groups: Int, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float,
+    activation: Activation
+  ) -> GroupNormalised {
+    precondition(x.channels % groups == 0)
     let pixels = x.height * x.width
     let chunks = pixels.roundedUp(to: Self.chunk) / Self.chunk
+    let factors = matrix(x.images, x.channels)
+    let offsets = matrix(x.images, x.channels)
     scratch {
       let sums = matrix(x.images * chunks * 2, x.channels)
-      let factors = matrix(x.images, x.channels)
-      let offsets = matrix(x.images, x.channels)
       parallel(.normalisation, x.images * chunks) { range in
         for item in range {
           let (image, part) = item.quotientAndRemainder(dividingBy: chunks)
@@ -41,8 +56,8 @@ extension Run {
           }
         }
       }
-      normalise(x, into: out, factors: factors, offsets: offsets, activation: activation)
     }
+    return GroupNormalised(map: x, factors: factors, offsets: offsets, activation: activation)
   }
 
   /// Mean and 1 / standard deviation of a group from rows of alternating sums and sums of squares.
@@ -59,21 +74,5 @@ extension Run {
     let mean = sum / Double(count)
     let variance = max(0, square / Double(count) - mean * mean)
     return (mean, 1 / (variance + Double(epsilon)).squareRoot())
-  }
-
-  private func normalise(
-    _ x: FeatureMap, into out: FeatureMap, factors: Matrix, offsets: Matrix, activation: Activation
-  ) {
-    let pixels = x.height * x.width
-    let grain = max(1, 16_384 / x.channels)
-    for image in 0..<x.images {
-      parallel(.normalisation, pixels, grain: grain) { range in
-        let first = image * pixels + range.lowerBound
-        var arguments = at_affine(
-          x: x.tokens.row(first), out: out.tokens.row(first), rows: range.count, channels: x.channels,
-          factor: factors.row(image), offset: offsets.row(image), activation: activation.kernel)
-        kernels.affine(&arguments)
-      }
-    }
   }
 }

@@ -71,9 +71,28 @@ package final class Run {
     _ work: Work, _ count: Int, grain: Int = 1, products: Int = 0, _ body: (Range<Int>) -> Void
   ) {
     guard !isPlanning, count > 0 else { return }
-    guard let profile else { return pool.parallel(count, grain: grain, body) }
+    timed(work, products) { pool.parallel(count, grain: grain, body) }
+  }
+
+  /// The same with floats of the arena for each piece, [scratch], that no other piece has at the time.
+  package func parallel(
+    _ work: Work, _ count: Int, grain: Int = 1, scratch: Int, products: Int = 0,
+    _ body: (Range<Int>, UnsafeMutablePointer<Float>) -> Void
+  ) {
+    self.scratch {
+      let stride = scratch.roundedUp(to: 16)
+      let floats = floats(pool.threads * stride)
+      guard !isPlanning, count > 0 else { return }
+      timed(work, products) {
+        pool.parallelByWorker(count, grain: grain) { worker, range in body(range, floats + worker * stride) }
+      }
+    }
+  }
+
+  private func timed(_ work: Work, _ products: Int, _ body: () -> Void) {
+    guard let profile else { return body() }
     let start = Self.seconds()
-    pool.parallel(count, grain: grain, body)
+    body()
     profile.add(work, seconds: Self.seconds() - start, products: products)
   }
 

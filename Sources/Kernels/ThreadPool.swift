@@ -22,9 +22,15 @@ package final class ThreadPool: @unchecked Sendable {
   /// Calls `body` with ranges of at most `grain` indices that cover `0..<count` once, from any thread, in any order.
   /// Returns when all are done.
   package func parallel(_ count: Int, grain: Int = 1, _ body: (Range<Int>) -> Void) {
+    parallelByWorker(count, grain: grain) { _, range in body(range) }
+  }
+
+  /// The same with a number below `threads` that no two pieces have at the same time, unless one region is started from
+  /// inside another.
+  package func parallelByWorker(_ count: Int, grain: Int, _ body: (_ worker: Int, Range<Int>) -> Void) {
     precondition(count >= 0 && grain > 0)
     guard let pool else {
-      for begin in stride(from: 0, to: count, by: grain) { body(begin..<min(count, begin + grain)) }
+      for begin in stride(from: 0, to: count, by: grain) { body(0, begin..<min(count, begin + grain)) }
       return
     }
     // The pointer to the region is good until at_pool_run returns, and no helper looks at it after that.
@@ -32,13 +38,15 @@ package final class ThreadPool: @unchecked Sendable {
       withUnsafePointer(to: Region(body: body)) { region in
         at_pool_run(
           pool, count, grain,
-          { region, begin, end in region!.assumingMemoryBound(to: Region.self).pointee.body(begin..<end) },
+          { region, worker, begin, end in
+            region!.assumingMemoryBound(to: Region.self).pointee.body(worker, begin..<end)
+          },
           UnsafeMutableRawPointer(mutating: region))
       }
     }
   }
 
   private struct Region {
-    let body: (Range<Int>) -> Void
+    let body: (Int, Range<Int>) -> Void
   }
 }

@@ -21,19 +21,19 @@ struct Attention {
   /// out = residual + attention of x [images * queries, C] to context [images * keys, context], or to x itself.
   /// `out` may be `residual`.
   func callAsFunction(
-    _ x: Matrix, context: Matrix? = nil, images: Int, into out: Matrix, adding residual: Matrix,
+    _ x: RowSource, context: Matrix? = nil, images: Int, into out: Matrix, adding residual: Matrix,
     mask: AttentionMask = .none, _ run: Run
   ) {
     run.scratch {
-      let mixed = run.matrix(like: x)
+      let mixed = run.matrix(x.rows, x.columns)
       run.scratch {
         let q = run.matrix(x.rows, x.columns)
-        let k = run.matrix((context ?? x).rows, x.columns)
-        let v = run.matrix((context ?? x).rows, x.columns)
+        let k = run.matrix(context?.rows ?? x.rows, x.columns)
+        let v = run.matrix(context?.rows ?? x.rows, x.columns)
         run.scratch {
           let input = run.activations(x, for: query.weights)
           query(input, into: q, run)
-          let source = context.map { run.activations($0, for: key.weights, isPaired: false) } ?? input
+          let source = context.map { run.activations(.matrix($0), for: key.weights, isPaired: false) } ?? input
           key(source, into: k, run)
           value(source, into: v, run)
         }

@@ -150,7 +150,7 @@ package struct BEATs {
     func callAsFunction(_ x: Matrix, _ run: Run) {
       run.scratch {
         let y = run.matrix(like: x)
-        let input = run.activations(x, for: weights)
+        let input = run.activations(.matrix(x), for: weights)
         let window = Window(kernel: .init(1, taps), stride: 1, input: .init(1, x.rows), output: .init(1, x.rows))
         run.multiply(input, by: weights, through: window, into: y)
         run.apply(.gelu, to: y)
@@ -204,7 +204,7 @@ package struct BEATs {
         let v = run.matrix(like: x)
         let gate = run.matrix(attention.heads, x.rows)
         run.scratch {
-          let input = run.activations(x, for: attention.query.weights)
+          let input = run.activations(.matrix(x), for: attention.query.weights)
           attention.query(input, into: q, run)
           attention.key(input, into: k, run)
           attention.value(input, into: v, run)

@@ -90,12 +90,9 @@ package struct CLIPText {
 
     func callAsFunction(_ x: Matrix, prompts: Int, _ run: Run) {
       run.scratch {
-        let normalised = run.matrix(like: x)
-        norm1(x, into: normalised, run)
-        attention(normalised, images: prompts, into: x, adding: x, mask: .causal, run)
-        norm2(x, into: normalised, run)
+        attention(norm1(x), images: prompts, into: x, adding: x, mask: .causal, run)
         let hidden = run.matrix(x.rows, feedIn.weights.shape.outputs)
-        feedIn(normalised, into: hidden, run)
+        feedIn(norm2(x), into: hidden, run)
         run.apply(activation, to: hidden)
         feedOut(hidden, into: x, adding: x, run)
       }

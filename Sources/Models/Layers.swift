@@ -22,6 +22,10 @@ package struct Linear {
   }
 
   package func callAsFunction(_ x: Matrix, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
+    self(.matrix(x), into: out, adding: residual, run)
+  }
+
+  package func callAsFunction(_ x: RowSource, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
     precondition(x.columns == weights.shape.inputs && x.rows == out.rows)
     run.scratch { self(run.activations(x, for: weights), into: out, adding: residual, run) }
   }
@@ -44,15 +48,28 @@ package struct Convolution {
 
   package func callAsFunction(
     _ x: FeatureMap, into out: FeatureMap, enlarged: (height: Int, width: Int)? = nil,
-    adding residual: FeatureMap? = nil,
-    bias: UnsafePointer<Float>? = nil, _ run: Run
+    adding residual: FeatureMap? = nil, bias: UnsafePointer<Float>? = nil, _ run: Run
+  ) {
+    self(x, .matrix(x.tokens), into: out, enlarged: enlarged, adding: residual, bias: bias, run)
+  }
+
+  package func callAsFunction(
+    _ x: GroupNormalised, into out: FeatureMap, adding residual: FeatureMap? = nil, bias: UnsafePointer<Float>? = nil,
+    _ run: Run
+  ) {
+    self(x.map, .groupNorm(x), into: out, enlarged: nil, adding: residual, bias: bias, run)
+  }
+
+  private func callAsFunction(
+    _ x: FeatureMap, _ pixels: RowSource, into out: FeatureMap, enlarged: (height: Int, width: Int)?,
+    adding residual: FeatureMap?, bias: UnsafePointer<Float>?, _ run: Run
   ) {
     precondition(x.channels == weights.shape.inputs && x.images == out.images)
     let window = Window(
       kernel: .init(kernel, kernel), stride: stride, input: .init(x.height, x.width),
       enlarged: enlarged.map { .init($0.height, $0.width) }, output: .init(out.height, out.width))
     run.scratch {
-      let input = run.activations(x.tokens, for: weights)
+      let input = run.activations(pixels, for: weights)
       run.multiply(input, by: weights, through: window, into: out.tokens, adding: residual?.tokens, bias: bias)
     }
   }
@@ -70,6 +87,12 @@ package struct LayerNorm {
     beta = try (w / "bias").vector(channels)
     self.channels = channels
     self.epsilon = epsilon
+  }
+
+  /// `x` to be normalised where it is read.
+  package func callAsFunction(_ x: Matrix) -> RowSource {
+    precondition(x.columns == channels)
+    return .layerNorm(x, gamma: gamma, beta: beta, epsilon: epsilon)
   }
 
   /// `out` may be `x`.
@@ -93,6 +116,12 @@ package struct GroupNorm {
     self.channels = channels
     self.groups = groups
     self.epsilon = epsilon
+  }
+
+  /// `x` to be normalised where it is read, by what is put in the arena now.
+  package func callAsFunction(_ x: FeatureMap, activation: Activation = .identity, _ run: Run) -> GroupNormalised {
+    precondition(x.channels == channels)
+    return run.groupNorm(x, groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation)
   }
 
   /// `out` may be `x`.

@@ -33,16 +33,14 @@ struct ResnetBlock {
     run.scratch {
       let h = run.featureMap(like: out)
       run.scratch {
-        let normalised = run.featureMap(like: x)
-        norm1(x, into: normalised, activation: .silu, run)
-        conv1(normalised, into: h, bias: timeBias(time, run), run)  // [H, W, in] -> [H, W, out]
+        conv1(norm1(x, activation: .silu, run), into: h, bias: timeBias(time, run), run)  // [H, W, in] -> [H, W, out]
       }
-      norm2(h, into: h, activation: .silu, run)
+      let normalised = norm2(h, activation: .silu, run)
       if let shortcut {
         shortcut(x.tokens, into: out.tokens, run)
-        conv2(h, into: out, adding: out, run)
+        conv2(normalised, into: out, adding: out, run)
       } else {
-        conv2(h, into: out, adding: x, run)
+        conv2(normalised, into: out, adding: x, run)
       }
     }
   }

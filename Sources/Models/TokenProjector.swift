@@ -50,7 +50,7 @@ package struct TokenProjector {
         run.apply(.gelu, to: hidden)
         fc2(hidden, into: h, run)
       }
-      let input = run.activations(h, for: unaryEmbedding.weights)
+      let input = run.activations(.matrix(h), for: unaryEmbedding.weights)
       let unary = run.matrix(like: h)
       let x = run.matrix(like: h)
       let y = run.matrix(like: h)

@@ -24,11 +24,7 @@ struct Transformer2D {
   func callAsFunction(_ x: FeatureMap, context: Matrix, _ run: Run) {
     run.scratch {
       let tokens = run.matrix(like: x.tokens)
-      run.scratch {
-        let normalised = run.featureMap(like: x)
-        norm(x, into: normalised, run)
-        projectIn(normalised.tokens, into: tokens, run)
-      }
+      run.scratch { projectIn(.groupNorm(norm(x, run)), into: tokens, run) }
       for block in blocks { block(tokens, context: context, images: x.images, run) }
       projectOut(tokens, into: x.tokens, adding: x.tokens, run)
     }
@@ -55,19 +51,11 @@ struct Transformer2D {
     }
 
     func callAsFunction(_ x: Matrix, context: Matrix, images: Int, _ run: Run) {
+      selfAttention(norm1(x), images: images, into: x, adding: x, run)
+      crossAttention(norm2(x), context: context, images: images, into: x, adding: x, run)
       run.scratch {
-        let normalised = run.matrix(like: x)
-        norm1(x, into: normalised, run)
-        selfAttention(normalised, images: images, into: x, adding: x, run)
-        norm2(x, into: normalised, run)
-        crossAttention(normalised, context: context, images: images, into: x, adding: x, run)
-        norm3(x, into: normalised, run)
-        let gated = run.matrix(x.rows, feedOut.weights.shape.inputs)
-        run.scratch {
-          let both = run.matrix(x.rows, feedIn.weights.shape.outputs)
-          feedIn(normalised, into: both, run)
-          run.gatedGELU(both, into: gated)
-        }
+        let input = run.activations(norm3(x), for: feedIn.weights)
+        let gated = run.multiplyGated(input, by: feedIn.weights, for: feedOut.weights)
         feedOut(gated, into: x, adding: x, run)
       }
     }

@@ -120,9 +120,8 @@ package struct VAEDecoder {
     midFirst(x, time: nil, into: x, run)
     if let midAttention {
       run.scratch {
-        let normalised = run.featureMap(like: x)
-        midAttention.norm(x, into: normalised, run)
-        midAttention.attention(normalised.tokens, images: x.images, into: x.tokens, adding: x.tokens, run)
+        let normalised = RowSource.groupNorm(midAttention.norm(x, run))
+        midAttention.attention(normalised, images: x.images, into: x.tokens, adding: x.tokens, run)
       }
     }
     midSecond(x, time: nil, into: x, run)

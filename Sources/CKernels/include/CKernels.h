@@ -207,7 +207,9 @@ uint32_t at_cpu_features(void);
 // A pool of `threads - 1` helpers beside the caller. A region's range 0..<count is cut into pieces of `grain`, taken in
 // any order by any thread. Helpers spin for a bounded time after a region and then sleep on a futex.
 typedef struct at_pool at_pool;
-typedef void (*at_task)(void *_Nullable context, size_t begin, size_t end);
+// `worker` is below the number of threads and differs between pieces that are worked on at the same time, as long as no
+// region is started from inside another one.
+typedef void (*at_task)(void *_Nullable context, size_t worker, size_t begin, size_t end);
 at_pool *_Nullable at_pool_create(int threads); // NULL where no thread can be had
 void at_pool_run(at_pool *pool, size_t count, size_t grain, at_task task, void *_Nullable context);
 void at_pool_destroy(at_pool *pool);
