@@ -61,16 +61,4 @@ extension Run {
       kernels.layerNorm(&arguments)
     }
   }
-
-  /// The two maps side by side on the channel axis: [.., a] and [.., b] -> [.., a + b]
-  package func concatenate(_ a: FeatureMap, _ b: FeatureMap, into out: FeatureMap) {
-    precondition(a.pixels == b.pixels && a.pixels == out.pixels && out.channels == a.channels + b.channels)
-    parallel(.elementwise, out.pixels, grain: max(1, Self.elements / out.channels)) { range in
-      for pixel in range {
-        let row = out.tokens.row(pixel)
-        row.update(from: a.tokens.row(pixel), count: a.channels)
-        (row + a.channels).update(from: b.tokens.row(pixel), count: b.channels)
-      }
-    }
-  }
 }

@@ -14,7 +14,7 @@ extension Run {
     precondition(out.pixels == x.pixels && out.channels == x.channels)
     scratch {
       let normalised = RowSource.groupNorm(
-        groupNorm(x, groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation))
+        groupNorm(JoinedMap(x), groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation))
       parallel(.normalisation, x.pixels, grain: max(1, 16_384 / x.channels)) { range in
         compute(normalised, range, into: out.tokens.row(range.lowerBound))
       }
@@ -23,7 +23,7 @@ extension Run {
 
   /// What normalises `x`, which the result refers to; in the arena.
   package func groupNorm(
-    _ x: FeatureMap, groups: Int, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float,
+    _ x: JoinedMap, groups: Int, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float,
     activation: Activation
   ) -> GroupNormalised {
     precondition(x.channels % groups == 0)
@@ -37,10 +37,14 @@ extension Run {
         for item in range {
           let (image, part) = item.quotientAndRemainder(dividingBy: chunks)
           let first = part * Self.chunk
-          var arguments = at_channel_sums(
-            x: x.tokens.row(image * pixels + first), rows: min(Self.chunk, pixels - first), channels: x.channels,
-            sum: sums.row(2 * item), square: sums.row(2 * item + 1))
-          kernels.channelSums(&arguments)
+          var column = 0
+          for map in x.parts {
+            var arguments = at_channel_sums(
+              x: map.tokens.row(image * pixels + first), rows: min(Self.chunk, pixels - first), channels: map.channels,
+              sum: sums.row(2 * item) + column, square: sums.row(2 * item + 1) + column)
+            kernels.channelSums(&arguments)
+            column += map.channels
+          }
         }
       }
       parallel(.normalisation, x.images * groups) { range in

@@ -5,23 +5,30 @@ import Tensors
 /// lie in memory as floats.
 package enum RowSource {
   case matrix(Matrix)
+  case map(JoinedMap)
   case groupNorm(GroupNormalised)
   /// gamma, beta: [columns].
   case layerNorm(Matrix, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float)
 
-  var source: Matrix {
+  package var rows: Int {
     switch self {
-    case .matrix(let x), .layerNorm(let x, _, _, _): x
-    case .groupNorm(let x): x.map.tokens
+    case .matrix(let x), .layerNorm(let x, _, _, _): x.rows
+    case .map(let x): x.pixels
+    case .groupNorm(let x): x.map.pixels
     }
   }
-  package var rows: Int { source.rows }
-  package var columns: Int { source.columns }
+  package var columns: Int {
+    switch self {
+    case .matrix(let x), .layerNorm(let x, _, _, _): x.columns
+    case .map(let x): x.channels
+    case .groupNorm(let x): x.map.channels
+    }
+  }
 }
 
 /// A map and what turns it into a normalised one: activation(x * factor + offset), both [images, channels].
 package struct GroupNormalised {
-  package let map: FeatureMap
+  package let map: JoinedMap
   let factors: Matrix
   let offsets: Matrix
   let activation: Activation
@@ -38,19 +45,36 @@ extension Run {
         x: x.row(range.lowerBound), out: out, rows: range.count, columns: x.columns, gamma: gamma, beta: beta,
         epsilon: epsilon)
       kernels.layerNorm(&arguments)
-    case .groupNorm(let x):
-      let pixels = x.map.height * x.map.width
+    case .map(let x):
+      var column = 0
+      for part in x.parts {
+        for row in range {
+          let place = out + (row - range.lowerBound) * x.channels + column
+          place.update(from: part.tokens.row(row), count: part.channels)
+        }
+        column += part.channels
+      }
+    case .groupNorm(let x): normalise(x, range, into: out)
+    }
+  }
+
+  private func normalise(_ x: GroupNormalised, _ range: Range<Int>, into out: UnsafeMutablePointer<Float>) {
+    let pixels = x.map.height * x.map.width
+    var column = 0
+    for part in x.map.parts {
       var first = range.lowerBound
       while first < range.upperBound {
         let image = first / pixels
-        let end = min(range.upperBound, (image + 1) * pixels)
+        // Rows of a part alone are as far apart in `out` as in the part itself; others are taken one by one.
+        let end = x.map.second == nil ? min(range.upperBound, (image + 1) * pixels) : first + 1
         var arguments = at_affine(
-          x: x.map.tokens.row(first), out: out + (first - range.lowerBound) * x.map.channels, rows: end - first,
-          channels: x.map.channels, factor: x.factors.row(image), offset: x.offsets.row(image),
-          activation: x.activation.kernel)
+          x: part.tokens.row(first), out: out + (first - range.lowerBound) * x.map.channels + column,
+          rows: end - first, channels: part.channels, factor: x.factors.row(image) + column,
+          offset: x.offsets.row(image) + column, activation: x.activation.kernel)
         kernels.affine(&arguments)
         first = end
       }
+      column += part.channels
     }
   }
 

@@ -50,7 +50,7 @@ package struct Convolution {
     _ x: FeatureMap, into out: FeatureMap, enlarged: (height: Int, width: Int)? = nil,
     adding residual: FeatureMap? = nil, bias: UnsafePointer<Float>? = nil, _ run: Run
   ) {
-    self(x, .matrix(x.tokens), into: out, enlarged: enlarged, adding: residual, bias: bias, run)
+    self(JoinedMap(x), .matrix(x.tokens), into: out, enlarged: enlarged, adding: residual, bias: bias, run)
   }
 
   package func callAsFunction(
@@ -61,7 +61,7 @@ package struct Convolution {
   }
 
   private func callAsFunction(
-    _ x: FeatureMap, _ pixels: RowSource, into out: FeatureMap, enlarged: (height: Int, width: Int)?,
+    _ x: JoinedMap, _ pixels: RowSource, into out: FeatureMap, enlarged: (height: Int, width: Int)?,
     adding residual: FeatureMap?, bias: UnsafePointer<Float>?, _ run: Run
   ) {
     precondition(x.channels == weights.shape.inputs && x.images == out.images)
@@ -120,6 +120,10 @@ package struct GroupNorm {
 
   /// `x` to be normalised where it is read, by what is put in the arena now.
   package func callAsFunction(_ x: FeatureMap, activation: Activation = .identity, _ run: Run) -> GroupNormalised {
+    self(JoinedMap(x), activation: activation, run)
+  }
+
+  package func callAsFunction(_ x: JoinedMap, activation: Activation = .identity, _ run: Run) -> GroupNormalised {
     precondition(x.channels == channels)
     return run.groupNorm(x, groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation)
   }

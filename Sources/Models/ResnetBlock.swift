@@ -30,6 +30,10 @@ struct ResnetBlock {
 
   /// - Parameter time: silu of the time embedding, [1, timeWidth]. `out` may be `x` where the channels are equal.
   func callAsFunction(_ x: FeatureMap, time: Matrix?, into out: FeatureMap, _ run: Run) {
+    self(JoinedMap(x), time: time, into: out, run)
+  }
+
+  func callAsFunction(_ x: JoinedMap, time: Matrix?, into out: FeatureMap, _ run: Run) {
     run.scratch {
       let h = run.featureMap(like: out)
       run.scratch {
@@ -37,10 +41,10 @@ struct ResnetBlock {
       }
       let normalised = norm2(h, activation: .silu, run)
       if let shortcut {
-        shortcut(x.tokens, into: out.tokens, run)
+        shortcut(.map(x), into: out.tokens, run)
         conv2(normalised, into: out, adding: out, run)
       } else {
-        conv2(normalised, into: out, adding: x, run)
+        conv2(normalised, into: out, adding: x.first, run)
       }
     }
   }

@@ -202,12 +202,7 @@ package struct UNet {
     let y = run.featureMap(like: input, channels: block.layers[0].resnet.outputs)
     for (index, layer) in block.layers.enumerated() {
       let skip = skips.removeLast()
-      run.scratch {
-        let x = index == 0 ? input : y
-        let joined = run.featureMap(like: x, channels: x.channels + skip.channels)
-        run.concatenate(x, skip, into: joined)
-        layer(joined, time: time, context: context, into: y, run)
-      }
+      layer(JoinedMap(index == 0 ? input : y, skip), time: time, context: context, into: y, run)
     }
     guard let upsampler = block.upsampler, let next = skips.last else { return y }
     // The skip connection sets the size: sides that are odd are not doubled to the pixel.
@@ -219,6 +214,10 @@ package struct UNet {
 
 extension UNet.Layer {
   func callAsFunction(_ x: FeatureMap, time: Matrix, context: Matrix, into out: FeatureMap, _ run: Run) {
+    self(JoinedMap(x), time: time, context: context, into: out, run)
+  }
+
+  func callAsFunction(_ x: JoinedMap, time: Matrix, context: Matrix, into out: FeatureMap, _ run: Run) {
     resnet(x, time: time, into: out, run)
     attention?(out, context: context, run)
   }

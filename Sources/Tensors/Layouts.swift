@@ -30,6 +30,23 @@ package struct Matrix: @unchecked Sendable {
   }
 }
 
+/// One or two maps of one size, side by side on the channel axis, without a copy.
+package struct JoinedMap: @unchecked Sendable {
+  package let first: FeatureMap
+  package let second: FeatureMap?
+  package init(_ first: FeatureMap, _ second: FeatureMap? = nil) {
+    precondition(second.map { $0.pixels == first.pixels } ?? true)
+    self.first = first
+    self.second = second
+  }
+  package var parts: [FeatureMap] { second.map { [first, $0] } ?? [first] }
+  package var images: Int { first.images }
+  package var height: Int { first.height }
+  package var width: Int { first.width }
+  package var pixels: Int { first.pixels }
+  package var channels: Int { first.channels + (second?.channels ?? 0) }
+}
+
 /// f32 [images, height, width, channels].
 package struct FeatureMap: @unchecked Sendable {
   package let base: UnsafeMutablePointer<Float>
