@@ -43,7 +43,7 @@ def peer_names(text):
 
 
 def parse():
-    parser = argparse.ArgumentParser(prog="Toolchain/bench-peers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench-peers", usage="Toolchain/bench-peers [OPTIONS]; see its --help")
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--peers", type=peer_names)
@@ -56,6 +56,9 @@ def parse():
     options = parser.parse_args()
     if options.small and options.checkpoint:
         parser.error("--small makes a checkpoint of its own; leave out --checkpoint")
+    full_size_only = [name for name in options.peers or () if not registry.PEERS[name].any_size]
+    if options.small and full_size_only:
+        parser.error(f"{full_size_only[0]} knows only the shapes of released models; leave it or --small out")
     return options
 
 
@@ -131,6 +134,13 @@ def revision():
         return "unknown"
 
 
+def model_name(options, checkpoint):
+    if options.checkpoint:
+        return f"checkpoint {os.path.basename(checkpoint)}"
+    size = "a small model, for a trial" if options.small else "a model of the size of Stable Diffusion 1.4"
+    return f"{size}, random weights"
+
+
 def compare(options):
     """Returns the failures."""
     peers = options.peers or [name for name, entry in registry.PEERS.items() if not options.small or entry.any_size]
@@ -144,7 +154,7 @@ def compare(options):
     settings = {
         "threads": options.threads,
         "rounds": options.rounds,
-        "model": "a small model of random weights, for a trial" if options.small else f"checkpoint {os.path.basename(checkpoint)}",
+        "model": model_name(options, checkpoint),
         "stages": {stage: workload.describe(stage) for stage in {m.stage for m in measurements}},
     }
     our_bytes = os.path.getsize(ours.model) if ours else 0
@@ -159,6 +169,8 @@ def main():
         failures = compare(parse())
     except Failure as failure:
         failures = [str(failure)]
+    except KeyboardInterrupt:
+        sys.exit(130)
     for failure in failures:
         print(f"bench-peers: {failure}", file=sys.stderr)
     sys.exit(1 if failures else 0)

@@ -19,7 +19,7 @@ class Failure(Exception):
 
 @dataclass
 class Measurement:
-    """One peer and one stage; `ours` holds the seconds of the same rounds and is empty where only peers are measured."""
+    """One peer and one stage. `ours` holds the seconds of the same rounds; empty where only peers are measured."""
 
     peer: str
     stage: str
@@ -59,7 +59,7 @@ class Worker:
             )
         try:
             self.answer()
-        except Failure:
+        except BaseException:
             self.close()
             raise
 
@@ -75,7 +75,8 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             status = self.process.wait()
-            raise Failure(f"{self.label}: its process ended with {status}: {last_lines(self.log_path)} ({self.log_path})")
+            said = last_lines(self.log_path)
+            raise Failure(f"{self.label}: its process ended with {status}: {said} ({self.log_path})")
         return json.loads(line)
 
     def close(self):
@@ -137,7 +138,8 @@ def measure(peer, stages, workload, ours, rounds, logs, say):
                 measurement.seconds.append(theirs[stage])
                 measurement.ours += [mine[stage]] if ours else []
                 measurement.our_peak_rss_bytes = max(measurement.our_peak_rss_bytes, peak)
-                say(f"  round {number + 1}, {stage}: {theirs[stage]:.2f} s" + (f", ours {mine[stage]:.2f} s" if ours else ""))
+                beside = f", ours {mine[stage]:.2f} s" if ours else ""
+                say(f"  round {number + 1}, {stage}: {theirs[stage]:.2f} s{beside}")
         end = worker.ask("finish")
     finally:
         worker.close()

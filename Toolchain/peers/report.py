@@ -79,7 +79,7 @@ class Report:
             " above 1 the peer takes longer.",
         ]
         if any(len(m.run) > 1 for m in self.measurements):
-            lines += ["", "\\* A program that makes whole pictures: its memory and weight file are those of all stages."]
+            lines += ["", "\\* It makes whole pictures: memory and weight file are those of all its stages."]
         if self.failures:
             lines += ["", "## Failed", "", *(f"- {failure}" for failure in self.failures)]
         return "\n".join(lines) + "\n"
