@@ -93,8 +93,7 @@ def last_lines(path):
 
 
 class AudioToken:
-    """Our program. Each repetition is a process of its own, of which the second of two passes counts: the first one
-    reads the weights from the disk, as the warm-up of the other runtimes does."""
+    """Our program. Each repetition is a process of its own, which warms up before it measures."""
 
     def __init__(self, program, model, threads):
         self.program, self.model, self.threads = program, model, threads
@@ -109,7 +108,7 @@ class AudioToken:
         return seconds, peak
 
     def bench(self, stage):
-        command = [self.program, "bench", self.model, "--json", "--stage", stage, "--repetitions", "2"]
+        command = [self.program, "bench", self.model, "--json", "--stage", stage, "--repetitions", "1"]
         done = subprocess.run(command + ["--threads", str(self.threads)], capture_output=True, text=True)
         if done.returncode != 0:
             raise Failure(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()[-300:]}")
