@@ -3,6 +3,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import resource
 
 #: Of all the flags of a processor, those that runtimes choose their kernels by.
 FLAGS = (
@@ -11,6 +12,26 @@ FLAGS = (
 PACKAGES = (
     "torch openvino nncf stable-diffusion-cpp-python diffusers transformers speechbrain numpy safetensors"
 ).split()
+
+
+def busy_seconds():
+    """Processor time that all programs of this machine have used."""
+    with open("/proc/stat", encoding="ascii") as file:
+        user, nice, system, _, _, interrupts, soft_interrupts, stolen = map(int, file.readline().split()[1:9])
+    return (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
+
+
+def process_seconds(process):
+    """Processor time that one process has used."""
+    with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+        after_name = file.read().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def children_seconds():
+    """Processor time of the child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def fields_of(path):

@@ -3,10 +3,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from statistics import median
 
-from . import registry
+from . import machine, registry
 
 #: How our program names what makes up a stage.
 OUR_STAGES = {"unet_step": ("unet_step",), "vae_decode": ("vae_decode",), "sound": ("beats", "projector")}
@@ -25,6 +26,8 @@ class Measurement:
     stage: str
     seconds: list = field(default_factory=list)
     ours: list = field(default_factory=list)
+    #: For each round, the share of all cores that other programs used meanwhile.
+    disturbance: list = field(default_factory=list)
     peak_rss_bytes: int = 0
     our_peak_rss_bytes: int = 0
     weight_bytes: int = 0
@@ -62,6 +65,9 @@ class Worker:
         except BaseException:
             self.close()
             raise
+
+    def processor_seconds(self):
+        return machine.process_seconds(self.process.pid)
 
     def ask(self, command):
         try:
@@ -111,13 +117,22 @@ class AudioToken:
         command = [self.program, "bench", self.model, "--json", "--stage", stage, "--repetitions", "1"]
         done = subprocess.run(command + ["--threads", str(self.threads)], capture_output=True, text=True)
         if done.returncode != 0:
-            raise Failure(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+            said = (done.stderr.strip().splitlines() or ["it said nothing"])[0]
+            raise Failure(f"`{' '.join(command)}` ended with {done.returncode}: {said}")
         try:
             report = json.loads(done.stdout)
             times = {entry["name"]: entry["seconds_all"] for entry in report["stages"]}
             return times[stage][-1], report["peak_rss_bytes"]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise Failure(f"`{' '.join(command)}` gave a report that cannot be read ({error!r})") from error
+
+
+def watched(work, own_seconds):
+    """What work() returns, and the share of all cores that programs other than the measured one used meanwhile."""
+    busy, own, started = machine.busy_seconds(), own_seconds(), time.perf_counter()
+    result = work()
+    others = machine.busy_seconds() - busy - (own_seconds() - own)
+    return result, max(0, others / (time.perf_counter() - started) / os.cpu_count())
 
 
 def prepare(peer, workload, logs):
@@ -131,14 +146,19 @@ def measure(peer, stages, workload, ours, rounds, logs, say):
     worker = Worker("serve", peer, stages, workload, logs)
     try:
         for number in range(rounds):
-            theirs = worker.ask("measure")["seconds"]
-            mine, peak = ours.measure(stages) if ours else ({}, 0)
+            theirs, disturbed = watched(lambda: worker.ask("measure")["seconds"], worker.processor_seconds)
+            mine, peak, ours_disturbed = {}, 0, 0
+            if ours:
+                (mine, peak), ours_disturbed = watched(lambda: ours.measure(stages), machine.children_seconds)
+            disturbed = max(disturbed, ours_disturbed)
             for stage, measurement in found.items():
                 measurement.seconds.append(theirs[stage])
                 measurement.ours += [mine[stage]] if ours else []
+                measurement.disturbance.append(disturbed)
                 measurement.our_peak_rss_bytes = max(measurement.our_peak_rss_bytes, peak)
                 beside = f", ours {mine[stage]:.2f} s" if ours else ""
-                say(f"  round {number + 1}, {stage}: {theirs[stage]:.2f} s{beside}")
+                others = f"others {100 * disturbed:.0f}%"
+                say(f"  round {number + 1}, {stage}: {theirs[stage]:.2f} s{beside}; {others}")
         end = worker.ask("finish")
     finally:
         worker.close()

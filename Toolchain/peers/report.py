@@ -21,6 +21,7 @@ class Row:
     ratios: list
     peak_rss_bytes: int
     weight_bytes: int
+    disturbance: float
     ours: bool = False
 
 
@@ -43,6 +44,7 @@ class Report:
                 m.ratios,
                 m.peak_rss_bytes,
                 m.weight_bytes,
+                max(m.disturbance),
             )
             for m in found
         ]
@@ -50,7 +52,8 @@ class Report:
         if ours:
             # A peer that runs several stages in one process makes our peak beside it cover them too.
             peaks = [m.our_peak_rss_bytes for m in found if len(m.run) == 1] or [m.our_peak_rss_bytes for m in found]
-            rows.append(Row(OURS, median(ours), 1.0, [], max(peaks), self.our_weight_bytes, ours=True))
+            disturbance = max(share for m in found for share in m.disturbance)
+            rows.append(Row(OURS, median(ours), 1.0, [], max(peaks), self.our_weight_bytes, disturbance, ours=True))
         return sorted(rows, key=lambda row: row.seconds)
 
     def stages(self):
@@ -76,7 +79,8 @@ class Report:
             lines += [*self.table(stage), ""]
         lines += [
             "Time relative to ours is the median over the rounds of peer / ours, each measured one after the other;"
-            " above 1 the peer takes longer.",
+            " above 1 the peer takes longer. \"Others\" is the highest share of the cores that other programs took in a"
+            " round; where it is more than a few percent, measure again.",
         ]
         if any(len(m.run) > 1 for m in self.measurements):
             lines += ["", "\\* It makes whole pictures: memory and weight file are those of all its stages."]
@@ -96,15 +100,15 @@ class Report:
         ]
 
     def table(self, stage):
-        yield "| runtime | seconds | time relative to ours | lowest to highest | peak RAM | weight files |"
-        yield "|---|---:|---:|---:|---:|---:|"
+        yield "| runtime | seconds | time relative to ours | lowest to highest | peak RAM | weight files | others |"
+        yield "|---|---:|---:|---:|---:|---:|---:|"
         for row in self.rows(stage):
             label = f"**{row.label}**" if row.ours else row.label.replace("*", "\\*")
             ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
             spread = f"{min(row.ratios):.2f} to {max(row.ratios):.2f}" if row.ratios else "-"
             yield (
                 f"| {label} | {seconds_text(row.seconds)} | {ratio} | {spread} "
-                f"| {gigabytes(row.peak_rss_bytes)} | {gigabytes(row.weight_bytes)} |"
+                f"| {gigabytes(row.peak_rss_bytes)} | {gigabytes(row.weight_bytes)} | {100 * row.disturbance:.0f}% |"
             )
 
     def draw(self, path):
