@@ -85,11 +85,16 @@ def module_names(state_dict):
     }
 
 
-@torch.no_grad()
-def features(checkpoint, waveform):
-    """waveform [1, samples] at 16 kHz -> (normalised filter bank [frames, 128], features [tokens, 3 * width])."""
+def load_checkpoint(checkpoint):
+    """The model of a checkpoint's cfg, with its weights."""
     model = build(checkpoint["cfg"])
     model.load_state_dict(module_names(checkpoint["model"]))
+    return model
+
+
+@torch.no_grad()
+def features_of(model, waveform):
+    """waveform [1, samples] at 16 kHz -> (normalised filter bank [frames, 128], features [tokens, 3 * width])."""
     filter_bank = model.preprocess(waveform)
     x = model.patch_embedding(filter_bank.unsqueeze(1))
     x = x.reshape(*x.shape[:2], -1).transpose(1, 2)
@@ -99,3 +104,8 @@ def features(checkpoint, waveform):
     model.encoder.layer_wise_gradient_decay_ratio = 1.0
     _, layers = model.encoder(x, padding_mask=None, output_all_hiddens=True)
     return filter_bank[0], torch.cat([layers[i].transpose(0, 1) for i in FEATURE_LAYERS], 2)[0]
+
+
+def features(checkpoint, waveform):
+    """What `features_of` gives for a checkpoint's model."""
+    return features_of(load_checkpoint(checkpoint), waveform)

@@ -1,0 +1,1 @@
+"""Compares AudioToken Edge with other runtimes on the same processor."""
