@@ -32,6 +32,7 @@ typedef struct {
   float *scale;      // [queries], with the softmax's own scale in powers of two
   float *maximum;    // [queries]
   float *normaliser; // [queries]
+  float *sums;       // [queries][head_width, rounded up to 8]: weighted values, still to be divided by the normaliser
   float *scores;     // [ROWS][TILE]
   int16_t *weights;  // [ROWS][TILE]: probabilities, still to be divided by the normaliser
 } state;
@@ -41,7 +42,8 @@ static state state_in(const at_attention_int16 *a) {
   const size_t codes = a->queries * 2 * at_attention_pairs(a->head_width) * sizeof(int16_t);
   s.scores = (float *)((char *)a->workspace + (codes + 31) / 32 * 32);
   s.weights = (int16_t *)(s.scores + ROWS * TILE);
-  s.scale = (float *)(s.weights + ROWS * TILE);
+  s.sums = (float *)(s.weights + ROWS * TILE);
+  s.scale = s.sums + a->queries * at_attention_values(a->head_width);
   s.maximum = s.scale + a->queries;
   s.normaliser = s.maximum + a->queries;
   return s;
@@ -222,12 +224,10 @@ KERNEL_INLINE void add_values(const int rows, const int vectors, const at_attent
     }
   }
   UNROLLED for (int r = 0; r < rows; r++) {
-    float *out = a->out + (query + (size_t)r) * a->out_stride + d;
+    float *out = s->sums + (query + (size_t)r) * width + d;
     UNROLLED for (int i = 0; i < vectors; i++) {
-      const size_t count = a->head_width - d - 8 * (size_t)i;
-      const f8 before = t->first == 0 ? all(0) : load_some(out + 8 * i, count);
-      const f8 term = mul(to_float(sum[r][i]), all(t->value_scale));
-      store_some(out + 8 * i, count, add(mul(before, all(correction[r])), term));
+      const f8 before = t->first == 0 ? all(0) : load8(out + 8 * i);
+      store8(out + 8 * i, add(mul(before, all(correction[r])), mul(to_float(sum[r][i]), all(t->value_scale))));
     }
   }
 }
@@ -264,9 +264,9 @@ KERNEL void KERNEL_NAME(attention_int16)(const at_attention_int16 *a) {
   }
   for (size_t i = 0; i < a->queries; i++) {
     const f8 inverse = all(1 / s.normaliser[i]);
+    const float *sums = s.sums + i * at_attention_values(a->head_width);
     float *out = a->out + i * a->out_stride;
-    for (size_t d = 0; d < a->head_width; d += 8)
-      store_some(out + d, a->head_width - d, mul(load_some(out + d, a->head_width - d), inverse));
+    for (size_t d = 0; d < a->head_width; d += 8) store_some(out + d, a->head_width - d, mul(load8(sums + d), inverse));
   }
 }
 

@@ -55,6 +55,15 @@ TILE_INLINE void finish(const int rows, const int panels, const at_gemm *a, cons
   }
 }
 
+// The results' lines of the cache come while the tile is computed.
+TILE_INLINE void fetch_results(const int rows, const at_gemm *a, const size_t *index, size_t panel) {
+  UNROLLED for (int r = 0; r < rows; r++) {
+    const bool second = a->paired && r >= rows / 2;
+    const size_t row = second ? index[r] - a->row_count / 2 : index[r];
+    __builtin_prefetch((second ? a->pair_out : a->out) + row * a->out_stride + panel * AT_PANEL, 1, 3);
+  }
+}
+
 // [row][panel][8]: what the taps so far add up to.
 typedef struct {
   _Alignas(32) float of[AT_GEMM_ROWS][TILE_PANELS][AT_PANEL];
@@ -64,6 +73,7 @@ TILE_INLINE void tile(const int rows, const int panels, const at_gemm *a, size_t
                       totals *s) {
   size_t index[TILE_ROWS];
   rows_of_tile(a, rows, first, index);
+  if (tap + 1 == a->taps) fetch_results(rows, a, index, panel);
   __m256i sum[TILE_PANELS][TILE_ROWS];
   f8 total[TILE_PANELS][TILE_ROWS];
   multiply(rows, panels, a, index, tap, panel, sum);

@@ -17,6 +17,8 @@ package final class Arena {
     let bytes = max(capacity, 1)
     let map = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let map, map != MAP_FAILED else { return nil }
+    // Rows lie far apart: large pages, where the system has them, save looking up where.
+    if bytes >= 32 << 20 { madvise(map, bytes, MADV_HUGEPAGE) }
     base = map
     self.capacity = bytes
     isMapped = true

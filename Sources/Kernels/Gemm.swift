@@ -133,7 +133,7 @@ private struct BlockProduct {
     if weights.shape.taps > 16 { return 20 }
     let ways = isPaired ? 2 : 1
     var most = (192 << 10) / weights.shape.inputs / ways
-    if let scratchColumns { most = (3 << 20) / (scratchColumns * MemoryLayout<Float>.stride) / ways }
+    if let scratchColumns { most = (1 << 20) / (scratchColumns * MemoryLayout<Float>.stride) / ways }
     most = min(max(most / 4 * 4, 16), Int(AT_GEMM_ROWS) / ways)
     let blocks = blockedRows.roundedUp(to: most) / most
     return (blockedRows.roundedUp(to: blocks) / blocks).roundedUp(to: 4)

@@ -162,7 +162,7 @@ typedef struct {
 
 static inline size_t at_attention_int16_workspace(size_t queries, size_t head_width) {
   const size_t codes = queries * 2 * at_attention_pairs(head_width) * sizeof(int16_t);
-  return (codes + 31) / 32 * 32 + (3 * queries + 8) * sizeof(float) +
+  return (codes + 31) / 32 * 32 + (queries * (3 + at_attention_values(head_width)) + 8) * sizeof(float) +
          8 * AT_ATTENTION_TILE * (sizeof(float) + sizeof(int16_t)) + 32;
 }
 
