@@ -49,6 +49,7 @@ def parse():
     parser.add_argument("--peers", type=peer_names)
     parser.add_argument("--checkpoint")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--codes", choices=("pairs", "full"), default="pairs")
     parser.add_argument("--peers-only", action="store_true")
     parser.add_argument("--work", required=True)
     parser.add_argument("--output", required=True)
@@ -99,13 +100,13 @@ def cache_folder(options, checkpoint):
 
 def our_program(options, checkpoint, cache):
     """Converts the checkpoint, again where the converter is newer than its result."""
-    model = os.path.join(cache, "audiotoken.gguf")
+    model = os.path.join(cache, f"audiotoken-{options.codes}.gguf")
     converter = os.path.join(options.programs, "audiotoken-convert")
     if not os.path.exists(model) or os.path.getmtime(converter) > os.path.getmtime(model):
         say("Converting the checkpoint for AudioToken Edge")
         inputs = [("--sd", "sd"), ("--beats", "beats.pt"), ("--embedder", "embedder.bin")]
         arguments = [part for option, name in inputs for part in (option, os.path.join(checkpoint, name))]
-        run([converter, *arguments, "-o", model], "converting the checkpoint")
+        run([converter, *arguments, "--codes", options.codes, "-o", model], "converting the checkpoint")
     return AudioToken(os.path.join(options.programs, "audiotoken"), model, options.threads)
 
 
