@@ -173,17 +173,18 @@ KERNEL_INLINE float bias_and_maximum(const at_attention_int16 *a, const state *s
 }
 
 // The weights of one query, whole numbers of 2^-14, zero for keys that it does not see; returns their sum.
-KERNEL_INLINE float weigh_keys(size_t visible, float maximum, const float *p, int16_t *weights) {
+KERNEL_INLINE float weigh_keys(size_t count, size_t visible, float maximum, const float *p, int16_t *weights) {
   const f8 top = all(maximum - AT_PROBABILITY_BITS);
   i8 sum = zeros();
-  for (size_t j = 0; j < TILE; j += 32) {
+  const size_t end = (count + 31) / 32 * 32;
+  for (size_t j = 0; j < end; j += 32) {
     f8 e[4];
     UNROLLED for (int i = 0; i < 4; i++) e[i] = sub(load8(p + j + 8 * i), top);
     power_of_two_each(4, e);
     UNROLLED for (int i = 0; i < 4; i += 2) store_pairs(weights + j + 8 * i, narrow(nearest(e[i]), nearest(e[i + 1])));
   }
-  for (size_t j = visible; j < TILE; j++) weights[j] = 0;
-  UNROLLED for (int j = 0; j < TILE; j += 16) sum = add_products(sum, load_pairs(weights + j), ones());
+  for (size_t j = visible; j < end; j++) weights[j] = 0;
+  for (size_t j = 0; j < end; j += 16) sum = add_products(sum, load_pairs(weights + j), ones());
   return (float)sum_integers(sum);
 }
 
@@ -201,7 +202,7 @@ KERNEL_INLINE void soften(const int rows, const at_attention_int16 *a, const sta
   store8(correction, power);
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
-    const float sum = weigh_keys(visible_keys(a, t, i), maximum[r], s->scores + r * TILE, s->weights + r * TILE);
+    const float sum = weigh_keys(t->count, visible_keys(a, t, i), maximum[r], s->scores + r * TILE, s->weights + r * TILE);
     s->normaliser[i] = s->normaliser[i] * correction[r] + sum;
     s->maximum[i] = maximum[r];
   }
