@@ -201,6 +201,14 @@ package struct ModelConverter {
     let rowLength = shape.inputs * shape.taps
     if let norm = try weightNorm(name, shape) { return norm }
     let tensor = try find(name + ".weight")
+    if let phase = NameMap.phase(name) {
+      let kernel = MatrixShape(outputs: shape.outputs, inputs: shape.inputs, taps: 9)
+      guard fits(tensor.shape, kernel) else {
+        throw .shape(
+          file: tensor.path, tensor: tensor.name, found: tensor.shape, expected: [shape.outputs, shape.inputs, 3, 3])
+      }
+      return SourceMatrix(tensor, inputs: shape.inputs, phase: phase)
+    }
     guard fits(tensor.shape, shape) else {
       throw .shape(
         file: tensor.path, tensor: tensor.name, found: tensor.shape,
@@ -257,9 +265,12 @@ package struct ModelConverter {
     var pairs = 0.0
     for case .matrix(let name, let shape, let precision, _) in manifest.requests where type(precision) == .i8 {
       let source = try matrix(name, shape)
+      let tapScale = MatrixWriter.tapScale(of: source, shape)
       for sample in 0..<rows {
         let output = sample * shape.outputs / rows
-        var packers = (PanelPacker(shape, .full), PanelPacker(shape, .pairs))
+        var packers = (
+          PanelPacker(shape, .full, tapScale: tapScale), PanelPacker(shape, .pairs, tapScale: tapScale)
+        )
         guard let a = packers.0.error(output, of: source), let b = packers.1.error(output, of: source) else { continue }
         let weight = Double(shape.outputs * shape.inputs * shape.taps)
         full += weight * a.relative * a.relative
@@ -287,6 +298,7 @@ package struct ModelConverter {
       if type == .i8 {
         result.append(.init(name: name + ".scale", type: .f32, dimensions: [shape.paddedOutputs]))
         result.append(.init(name: name + ".sum", type: .i32, dimensions: [shape.taps, shape.paddedOutputs]))
+        if shape.taps > 1 { result.append(.init(name: name + ".tap_scale", type: .f32, dimensions: [shape.taps])) }
       }
       if bias { result.append(.init(name: name + ".bias", type: .f32, dimensions: [shape.paddedOutputs])) }
       return result

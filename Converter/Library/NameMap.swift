@@ -6,6 +6,8 @@ enum NameMap {
   static func candidates(_ canonical: String) -> [String] {
     var components = canonical.split(separator: ".").map(String.init)
     guard let stage = Stage(rawValue: components.removeFirst()) else { return [] }
+    // The phases of an upsampler are made from one tensor.
+    if let index = components.firstIndex(of: phases) { components.removeSubrange(index...index + 1) }
     switch stage {
     case .unet: return [join(components, replacing: unet)]
     case .vae: return vae.map { join(components, replacing: $0) }
@@ -15,6 +17,15 @@ enum NameMap {
     case .beats: return [join(components, replacing: beats)]
     case .projector: return [join(components, replacing: projector)]
     }
+  }
+
+  private static let phases = "phases"
+
+  /// Which place within an enlarged pixel a matrix is for, as `Upsampler` counts them; nil for all others.
+  static func phase(_ canonical: String) -> Int? {
+    let components = canonical.split(separator: ".")
+    guard let index = components.firstIndex(of: Substring(phases)), index + 1 < components.count else { return nil }
+    return Int(components[index + 1])
   }
 
   /// A rule replaces a run of components; an empty run in the middle of a name cannot match.

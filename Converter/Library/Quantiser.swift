@@ -111,9 +111,12 @@ struct PanelPacker {
   /// The row as the kernels read it, [taps, padded inputs]: what lies side by side here is a pair.
   private var ordered: [Float]
   private var codes: [Int8]
+  /// What the weights of each tap are multiples of, besides their output's scale.
+  let tapScale: [Float]
 
-  init(_ shape: MatrixShape, _ form: Quantiser.Form = .full) {
+  init(_ shape: MatrixShape, _ form: Quantiser.Form = .full, tapScale: [Float]? = nil) {
     self.shape = shape
+    self.tapScale = tapScale ?? Array(repeating: 1, count: shape.taps)
     self.form = form
     row = Array(repeating: 0, count: shape.inputs * shape.taps)
     ordered = Array(repeating: 0, count: shape.taps * shape.paddedInputs)
@@ -160,11 +163,29 @@ struct PanelPacker {
   /// Quantises the row into `codes` and returns its scale; nil where a value is not finite.
   private mutating func quantiseRow(_ error: inout QuantisationError) -> Float? {
     for tap in 0..<shape.taps {
-      for input in 0..<shape.inputs { ordered[tap * shape.paddedInputs + input] = row[input * shape.taps + tap] }
+      for input in 0..<shape.inputs {
+        ordered[tap * shape.paddedInputs + input] = row[input * shape.taps + tap] / tapScale[tap]
+      }
     }
     return ordered.withUnsafeBufferPointer { ordered in
       codes.withUnsafeMutableBufferPointer { Quantiser.quantise(ordered, into: $0, as: form, &error) }
     }
+  }
+
+  /// The greatest weight of each tap over some outputs, as a part of the greatest of all; 1 where all are zero.
+  ///
+  /// A kernel's corners are smaller than its middle, and the sums of an upsampler's phases differ by how many there are.
+  mutating func tapScales(of source: SourceMatrix, samples: Int) -> [Float] {
+    var greatest = [Float](repeating: 0, count: shape.taps)
+    for sample in 0..<min(samples, shape.outputs) {
+      read(sample * shape.outputs / min(samples, shape.outputs), of: source)
+      for (index, value) in row.enumerated() where value.isFinite {
+        greatest[index % shape.taps] = max(greatest[index % shape.taps], value.magnitude)
+      }
+    }
+    let all = greatest.max() ?? 0
+    // Below this the smallest taps would have scales that are denormal.
+    return greatest.map { all > 0 && $0 > all * 0x1p-20 ? $0 / all : 1 }
   }
 
   /// The error of output `output` alone; nil where a value is not finite.

@@ -21,7 +21,8 @@ struct MatrixWriter {
   }
 
   private func writeInt8(_ error: inout QuantisationError) throws(ConvertError) {
-    var packer = PanelPacker(shape, form)
+    let tapScale = Self.tapScale(of: source, shape)
+    var packer = PanelPacker(shape, form, tapScale: tapScale)
     var scales = [Float](repeating: 0, count: shape.paddedOutputs)
     var sums = [Int32](repeating: 0, count: shape.taps * shape.paddedOutputs)
     for panel in 0..<shape.panels {
@@ -35,6 +36,14 @@ struct MatrixWriter {
     try writing { () throws(WeightFileError) in try writer.endTensor() }
     try append(scales, as: name + ".scale", to: writer)
     try append(sums, as: name + ".sum", to: writer)
+    if shape.taps > 1 { try append(tapScale, as: name + ".tap_scale", to: writer) }
+  }
+
+  /// Of a convolution; 1 for a linear layer.
+  static func tapScale(of source: SourceMatrix, _ shape: MatrixShape) -> [Float] {
+    guard shape.taps > 1 else { return [1] }
+    var packer = PanelPacker(shape)
+    return packer.tapScales(of: source, samples: 64)
   }
 
   private func writeFloat<Element>(_ convert: ([Float]) throws(ConvertError) -> [Element]) throws(ConvertError) {

@@ -40,27 +40,48 @@ extension Run {
     let product = BlockProduct(
       x: x, weights: weights, window: window, rows: out.rows, bias: bias ?? weights.bias,
       padding: paddingRow(for: x, shape), kernels: kernels)
-    let blocks = product.blocks
-    // Few rows: cut the panels too, so that all threads have work.
-    let wanted = (8 * pool.threads).roundedUp(to: blocks) / blocks
-    let slice = max(2, (shape.panelsPerGroup / max(1, wanted)).roundedUp(to: 2))
-    let slices = shape.panelsPerGroup.roundedUp(to: slice) / slice
-    let products = out.rows * shape.outputs * shape.inputs * shape.taps
-    let work = shape.taps > 1 ? Work.convolution : .linear
-    parallel(work, blocks * shape.groups * slices, products: products) { range in
+    let slicing = product.slicing(threads: pool.threads)
+    let half = out.rows / 2
+    parallel(shape.work, slicing.count, products: out.rows * shape.products) { range in
       for item in range {
-        let (block, rest) = item.quotientAndRemainder(dividingBy: shape.groups * slices)
-        let (group, part) = rest.quotientAndRemainder(dividingBy: slices)
-        let tile = BlockProduct.Tile(
-          group: group, panels: part * slice..<min((part + 1) * slice, shape.panelsPerGroup))
-        let rows = product.rows(of: block)
-        let half = out.rows / 2
+        let (rows, tile) = slicing[item]
         product.compute(
           rows, tile,
           into: .init(
             out: out.row(rows.lowerBound), pairs: product.isPaired ? out.row(half + rows.lowerBound) : nil,
             residual: residual.map { $0.row(rows.lowerBound) },
             pairResidual: product.isPaired ? residual.map { $0.row(half + rows.lowerBound) } : nil))
+      }
+    }
+  }
+
+  /// The product with its rows put where `place` says: row r of [rows, outputs] is row place(r) of `out`.
+  package func multiply(
+    _ x: Activations, by weights: PackedMatrix, through window: Window, rows: Int, into out: Matrix,
+    at place: (Int) -> Int
+  ) {
+    let shape = weights.shape
+    precondition(out.columns == shape.outputs && shape.groups == 1)
+    scratch {
+      let product = BlockProduct(
+        x: x, weights: weights, window: window, rows: rows, bias: weights.bias, padding: paddingRow(for: x, shape),
+        kernels: kernels, scratchColumns: shape.outputs)
+      let slicing = product.slicing(threads: pool.threads)
+      parallel(shape.work, slicing.count, scratch: product.blockFloats, products: rows * shape.products) {
+        range, scratch in
+        for item in range {
+          let (rows, tile) = slicing[item]
+          let pairs = product.isPaired ? scratch + rows.count * shape.outputs : nil
+          product.compute(rows, tile, into: .init(out: scratch, pairs: pairs, residual: nil, pairResidual: nil))
+          let columns = tile.columns(shape)
+          for (index, row) in rows.enumerated() {
+            let source = scratch + index * shape.outputs + columns.lowerBound
+            (out.row(place(row)) + columns.lowerBound).update(from: source, count: columns.count)
+            guard product.isPaired else { continue }
+            let pair = out.row(place(product.rows / 2 + row)) + columns.lowerBound
+            pair.update(from: source + rows.count * shape.outputs, count: columns.count)
+          }
+        }
       }
     }
   }
@@ -83,8 +104,9 @@ extension Run {
       x: x, weights: weights, window: .same(rows: input.rows), rows: input.rows, bias: weights.bias,
       padding: paddingRow(for: x, weights.shape), kernels: kernels, scratchColumns: 2 * width)
     let tile = BlockProduct.Tile(group: 0, panels: 0..<weights.shape.panels)
-    let products = input.rows * weights.shape.outputs * weights.shape.inputs
-    parallel(.linear, product.blocks, scratch: product.blockFloats, products: products) { range, scratch in
+    parallel(
+      .linear, product.blocks, scratch: product.blockFloats, products: input.rows * weights.shape.products
+    ) { range, scratch in
       for block in range {
         let rows = product.rows(of: block)
         let pairs = product.isPaired ? scratch + rows.count * 2 * width : nil
@@ -152,6 +174,35 @@ private struct BlockProduct {
   struct Tile {
     let group: Int
     let panels: Range<Int>
+
+    /// Of a product of one group.
+    func columns(_ shape: MatrixShape) -> Range<Int> {
+      panels.lowerBound * MatrixShape.panel..<min(panels.upperBound * MatrixShape.panel, shape.outputs)
+    }
+  }
+
+  /// Pieces that threads take: blocks of rows and, where those are few, runs of panels too, so that all have work.
+  struct Slicing {
+    let product: BlockProduct
+    let slice: Int
+    let slices: Int
+
+    var count: Int { product.blocks * product.weights.shape.groups * slices }
+
+    subscript(item: Int) -> (rows: Range<Int>, tile: Tile) {
+      let shape = product.weights.shape
+      let (block, rest) = item.quotientAndRemainder(dividingBy: shape.groups * slices)
+      let (group, part) = rest.quotientAndRemainder(dividingBy: slices)
+      let panels = part * slice..<min((part + 1) * slice, shape.panelsPerGroup)
+      return (product.rows(of: block), Tile(group: group, panels: panels))
+    }
+  }
+
+  func slicing(threads: Int) -> Slicing {
+    let panels = weights.shape.panelsPerGroup
+    let wanted = (8 * threads).roundedUp(to: blocks) / blocks
+    let slice = max(2, (panels / max(1, wanted)).roundedUp(to: 2))
+    return Slicing(product: self, slice: slice, slices: panels.roundedUp(to: slice) / slice)
   }
 
   /// Where the rows of a block go and what is added to them: their first columns, [outputs] apart.
@@ -212,7 +263,7 @@ private struct BlockProduct {
           rows[entry] = source < 0 ? padding : UnsafeRawPointer(x.row(source) + column)
         case .quantized(let x):
           rows[entry] = source < 0 ? padding : UnsafeRawPointer(x.values + source * x.stride + column)
-          scales[entry] = source < 0 ? 0 : x.scale[source]
+          scales[entry] = source < 0 ? 0 : x.scale[source] * (weights.tapScale?[tap] ?? 1)
           zeros[entry] = source < 0 ? 0 : x.zero[source]
         }
       }
@@ -245,4 +296,10 @@ private struct BlockProduct {
     }
     return a
   }
+}
+
+extension MatrixShape {
+  /// Multiply-accumulates of one row.
+  fileprivate var products: Int { outputs * inputs * taps }
+  fileprivate var work: Work { taps > 1 ? .convolution : .linear }
 }

@@ -14,10 +14,15 @@ package struct Window: Sendable {
   /// The size that the input is enlarged to by nearest neighbour, or its own.
   let virtual: Size
   let output: Size
+  /// Pixels of zero padding before the first.
+  let padding: Size
 
-  /// A convolution with `kernel / 2` pixels of zero padding before the first.
-  package init(kernel: Size, stride: Int, input: Size, enlarged: Size? = nil, output: Size) {
+  /// - Parameter padding: `kernel / 2` by default.
+  package init(
+    kernel: Size, stride: Int, input: Size, enlarged: Size? = nil, output: Size, padding: Size? = nil
+  ) {
     self.kernel = kernel
+    self.padding = padding ?? Size(kernel.height / 2, kernel.width / 2)
     self.stride = stride
     self.input = input
     virtual = enlarged ?? input
@@ -34,8 +39,8 @@ package struct Window: Sendable {
   func forEachTap(of row: Int, _ body: (_ tap: Int, _ source: Int) -> Void) {
     let (image, pixel) = row.quotientAndRemainder(dividingBy: output.height * output.width)
     let (y, x) = pixel.quotientAndRemainder(dividingBy: output.width)
-    let top = y * stride - kernel.height / 2
-    let left = x * stride - kernel.width / 2
+    let top = y * stride - padding.height
+    let left = x * stride - padding.width
     var tap = 0
     for v in top..<top + kernel.height {
       let isInside = v >= 0 && v < virtual.height

@@ -75,6 +75,46 @@ package struct Convolution {
   }
 }
 
+/// diffusers Upsample2D: [images, H, W, C] -> [images, 2H, 2W, C] by nearest neighbour, then torch Conv2d 3x3.
+///
+/// Each of the four places within an enlarged pixel sees 2x2 pixels of the input, through the sums of the weights that
+/// fall on each: 4/9 of the products. Where a side is not quite doubled, the whole kernel is taken.
+package struct Upsampler {
+  /// By place: 2 * (row % 2) + column % 2.
+  let phases: [PackedMatrix]
+  let whole: Convolution?
+
+  /// - Parameter doubles: whether sides are always doubled to the pixel.
+  package init(_ w: Weights, _ channels: Int, doubles: Bool) throws(WeightError) {
+    var phases: [PackedMatrix] = []
+    for phase in 0..<4 {
+      phases.append(try (w / "phases" / phase).matrix(MatrixShape(outputs: channels, inputs: channels, taps: 4)))
+    }
+    self.phases = phases
+    whole = doubles ? nil : try Convolution(w, channels, channels)
+  }
+
+  package func callAsFunction(_ x: FeatureMap, into out: FeatureMap, _ run: Run) {
+    guard out.height == 2 * x.height, out.width == 2 * x.width else {
+      guard let whole else { preconditionFailure("this upsampler doubles") }
+      return whole(x, into: out, enlarged: (out.height, out.width), run)
+    }
+    run.scratch {
+      let input = run.activations(.matrix(x.tokens), for: phases[0])
+      for (phase, weights) in phases.enumerated() {
+        let (dy, dx) = phase.quotientAndRemainder(dividingBy: 2)
+        let size = Window.Size(x.height, x.width)
+        let window = Window(
+          kernel: .init(2, 2), stride: 1, input: size, output: size, padding: .init(1 - dy, 1 - dx))
+        run.multiply(input, by: weights, through: window, rows: x.pixels, into: out.tokens) { pixel in
+          let (line, column) = pixel.quotientAndRemainder(dividingBy: x.width)  // lines over all images
+          return (2 * line + dy) * out.width + 2 * column + dx
+        }
+      }
+    }
+  }
+}
+
 /// torch LayerNorm over the last axis.
 package struct LayerNorm {
   let gamma: UnsafePointer<Float>

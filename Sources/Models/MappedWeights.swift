@@ -38,7 +38,11 @@ package struct MappedWeights: WeightSource {
       throw .type(file: file.path, tensor: tensor.name, expected: expected, found: "\(tensor.type)")
     }
     let biases = bias ? try pointer(find(name + ".bias"), .f32, [shape.paddedOutputs], Float.self) : nil
-    return PackedMatrix(elements: elements, shape: shape, bias: biases)
+    var tapScale: UnsafePointer<Float>?
+    if case .int8 = elements, shape.taps > 1 {
+      tapScale = try pointer(find(name + ".tap_scale"), .f32, [shape.taps], Float.self)
+    }
+    return PackedMatrix(elements: elements, shape: shape, bias: biases, tapScale: tapScale)
   }
 
   package func vector(_ name: String, _ dimensions: [Int]) throws(WeightError) -> UnsafePointer<Float> {

@@ -64,7 +64,7 @@ package struct UNet {
   /// diffusers (CrossAttn)UpBlock2D: each layer reads a skip connection beside the running map.
   struct UpBlock {
     let layers: [Layer]
-    let upsampler: Convolution?
+    let upsampler: Upsampler?
   }
   struct Layer {
     let resnet: ResnetBlock
@@ -111,7 +111,8 @@ package struct UNet {
             block, layer, channels + skips.removeLast(), outputs, level: level, attends: c.upAttention[index]))
         channels = outputs
       }
-      let upsampler = level == 0 ? nil : try Convolution(block / "upsamplers" / 0 / "conv", channels, channels)
+      let upsampler =
+        level == 0 ? nil : try Upsampler(block / "upsamplers" / 0 / "conv", channels, doubles: false)
       up.append(UpBlock(layers: layers, upsampler: upsampler))
     }
     self.up = up
@@ -207,7 +208,7 @@ package struct UNet {
     guard let upsampler = block.upsampler, let next = skips.last else { return y }
     // The skip connection sets the size: sides that are odd are not doubled to the pixel.
     let large = run.featureMap(y.images, next.height, next.width, y.channels)
-    upsampler(y, into: large, enlarged: (next.height, next.width), run)
+    upsampler(y, into: large, run)
     return large
   }
 }

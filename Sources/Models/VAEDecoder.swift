@@ -44,7 +44,7 @@ package struct VAEDecoder {
   /// diffusers UpDecoderBlock2D
   struct Level {
     let resnets: [ResnetBlock]
-    let upsampler: Convolution?
+    let upsampler: Upsampler?
   }
 
   /// The single-head attention of the middle block, over all pixels.
@@ -87,7 +87,7 @@ package struct VAEDecoder {
         resnets.append(try resnet(block / "resnets" / layer, layer == 0 ? inputs : outputs, outputs))
       }
       let isLast = index == c.blockChannels.count - 1
-      let upsampler = isLast ? nil : try Convolution(block / "upsamplers" / 0 / "conv", outputs, outputs)
+      let upsampler = isLast ? nil : try Upsampler(block / "upsamplers" / 0 / "conv", outputs, doubles: true)
       levels.append(Level(resnets: resnets, upsampler: upsampler))
       inputs = outputs
     }
@@ -135,7 +135,7 @@ package struct VAEDecoder {
       for (layer, resnet) in level.resnets.enumerated() { resnet(layer == 0 ? x : y, time: nil, into: y, run) }
       if let upsampler = level.upsampler {
         let large = run.featureMap(y.images, 2 * y.height, 2 * y.width, y.channels)
-        upsampler(y, into: large, enlarged: (large.height, large.width), run)
+        upsampler(y, into: large, run)
         climb(large, level: index + 1, into: picture, run)
       } else {
         normOut(y, into: y, activation: .silu, run)

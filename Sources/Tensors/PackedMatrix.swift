@@ -49,10 +49,15 @@ package struct PackedMatrix: @unchecked Sendable {
   package let shape: MatrixShape
   /// f32 [padded outputs].
   package let bias: UnsafePointer<Float>?
-  package init(elements: Elements, shape: MatrixShape, bias: UnsafePointer<Float>?) {
+  /// f32 [taps], int8 convolutions only: what the codes of a tap are multiplied by besides their output's scale.
+  package let tapScale: UnsafePointer<Float>?
+  package init(
+    elements: Elements, shape: MatrixShape, bias: UnsafePointer<Float>?, tapScale: UnsafePointer<Float>? = nil
+  ) {
     self.elements = elements
     self.shape = shape
     self.bias = bias
+    self.tapScale = tapScale
   }
 }
 
