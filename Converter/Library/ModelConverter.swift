@@ -353,7 +353,7 @@ package struct ModelConverter {
     metadata["general.license"] = job.licence.map(MetadataValue.string)
     metadata["audiotoken.weights.type"] = .string(job.weights.rawValue)
     metadata.set("audiotoken.weights.limit", Int(Quantiser.limit))
-    if form == .pairs { metadata.set(MappedWeights.pairLimitKey, Int(Quantiser.pairLimit)) }
+    if form == .pairs, job.weights == .int8 { metadata.set(MappedWeights.pairLimitKey, Int(Quantiser.pairLimit)) }
     var names: [String] = []
     var hashes: [String] = []
     for checkpoint in sources {

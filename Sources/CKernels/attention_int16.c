@@ -174,12 +174,13 @@ KERNEL_INLINE float bias_and_maximum(const at_attention_int16 *a, const state *s
 
 // The weights of one query, whole numbers of 2^-14, zero for keys that it does not see; returns their sum.
 KERNEL_INLINE float weigh_keys(size_t count, size_t visible, float maximum, const float *p, int16_t *weights) {
-  const f8 top = all(maximum - AT_PROBABILITY_BITS);
+  // Apart, because the maximum may be so large that a difference of fourteen is lost in it.
+  const f8 top = all(maximum), bits = all(AT_PROBABILITY_BITS);
   i8 sum = zeros();
   const size_t end = (count + 31) / 32 * 32;
   for (size_t j = 0; j < end; j += 32) {
     f8 e[4];
-    UNROLLED for (int i = 0; i < 4; i++) e[i] = sub(load8(p + j + 8 * i), top);
+    UNROLLED for (int i = 0; i < 4; i++) e[i] = add(sub(load8(p + j + 8 * i), top), bits);
     power_of_two_each(4, e);
     UNROLLED for (int i = 0; i < 4; i += 2) store_pairs(weights + j + 8 * i, narrow(nearest(e[i]), nearest(e[i + 1])));
   }

@@ -81,8 +81,9 @@ extension Oracle {
         }
         let newMaximum = scores.reduce(maximum) { max($0, $1) }
         let correction = ReferenceMath.powerOfTwo(maximum - newMaximum)
-        let top = newMaximum - Float(AT_PROBABILITY_BITS)
-        let weights = scores.map { roundToInteger(ReferenceMath.powerOfTwo($0 - top)) }
+        let weights = scores.map {
+          roundToInteger(ReferenceMath.powerOfTwo(($0 - newMaximum) + Float(AT_PROBABILITY_BITS)))
+        }
         normaliser = normaliser * correction + Float(weights.reduce(0, +))
         for d in 0..<a.head_width {
           let sum = (0..<count).reduce(0 as Int32) { $0 &+ weights[$1] &* Int32(packed.value($1, d).pointee) }

@@ -110,7 +110,7 @@ extension Portable {
   private static func weigh(_ s: State, _ count: Int, _ maximum: Float) -> Float {
     var sum: Int32 = 0
     for j in 0..<count {
-      let weight = Oracle.roundToInteger(ReferenceMath.powerOfTwo(s.scores[j] - (maximum - Float(AT_PROBABILITY_BITS))))
+      let weight = Oracle.roundToInteger(ReferenceMath.powerOfTwo((s.scores[j] - maximum) + Float(AT_PROBABILITY_BITS)))
       s.weights[j] = Int16(truncatingIfNeeded: weight)
       sum += weight
     }

@@ -49,6 +49,22 @@ import Testing
     #expect(try size(["--weights", "f32"]) > half)
   }
 
+  @Test func theFileSaysWhetherItsCodesArePaired() throws {
+    let folder = try TemporaryFolder()
+    let checkpoint = try TinyModel.shared.checkpoint
+    func limit(_ options: [String]) throws -> Int? {
+      try succeed(.convert, TinyModel.conversion(of: checkpoint, to: folder / "m.gguf") + options + ["--quiet"])
+      let report = try parseObject(succeed(.audiotoken, ["inspect", folder / "m.gguf", "--json"]).output)
+      return try #require(report["settings"] as? [String: Any])["audiotoken.weights.pair_limit"] as? Int
+    }
+    #expect(try limit(["--codes", "pairs"]) == 128)
+    #expect(try limit(["--codes", "full"]) == nil)
+    // Nobody trained these weights: they are drawn evenly.
+    #expect(try limit([]) == nil)
+    let unknown = try run(.convert, TinyModel.conversion(of: checkpoint, to: folder / "n.gguf") + ["--codes", "even"])
+    #expect(unknown.exitCode == 64 && unknown.errors.contains("full") && unknown.errors.contains("pairs"))
+  }
+
   @Test func inspectShowsSettingsAndSizes() throws {
     let model = try TinyModel.shared.model
     let text = try succeed(.audiotoken, ["inspect", model]).output

@@ -166,6 +166,73 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
     #expect(tokenizer.placeholder == 516 && tokenizer.length == 8 && tokenizer.merges.count == 6)
   }
 
+  /// Whether the file is read as pairs, and whether its codes are; nil where the two answers differ in the unsafe way.
+  private func isPaired(_ file: WeightFile, _ checkpoint: MicroCheckpoint) throws -> Bool? {
+    let source = MappedWeights(file)
+    var (isRead, isTrue) = (true, true)
+    for case .matrix(let name, let shape, .quantized, let bias) in checkpoint.manifest.requests {
+      guard case .int8(_, _, _, let pairs) = try source.matrix(name, shape, .quantized, bias: bias).elements else {
+        return nil
+      }
+      let codes = try Unpacked(file: file).elements(name + ".weight", Int8.self).map { Int($0) }
+      isRead = isRead && pairs
+      for i in stride(from: 0, to: codes.count, by: 2) where codes[i] * codes[i + 1] > 0 {
+        isTrue = isTrue && abs(codes[i]) + abs(codes[i + 1]) <= 128
+      }
+    }
+    return isRead == isTrue ? isRead : nil
+  }
+
+  private func relativeError(_ report: ConversionReport) -> Double {
+    report.rows.reduce(into: QuantisationError()) { sum, row in
+      sum.signal += row.error.signal
+      sum.noise += row.error.noise
+    }.relative
+  }
+
+  @Test("Codes are paired where asked for, and by themselves where that costs little", arguments: [false, true])
+  func codes(hasTails: Bool) throws {
+    var checkpoint = try MicroCheckpoint()
+    if hasTails {
+      // Instead of evenly drawn weights, those of a Laplace distribution: most small, a few large.
+      var generator = Generator(7)
+      for stage in Stage.allCases {
+        for (name, tensor) in (checkpoint.stages[stage] ?? [:]).sorted(by: { $0.key < $1.key })
+        where tensor.shape.count > 1 && tensor.values.count > 100 {
+          checkpoint.stages[stage]?[name]?.values = generator.floats(tensor.values.count, -0.9999...0.9999).map {
+            $0 < 0 ? log(1 + $0) : -log(1 - $0)
+          }
+        }
+      }
+    }
+    var errors: [Quantiser.Form?: Double] = [:]
+    for form in [nil, .full, .pairs] as [Quantiser.Form?] {
+      let folder = try TemporaryFolder()
+      var job = try checkpoint.write(to: folder)
+      job.codes = form
+      errors[form] = relativeError(try convert(job))
+      let file = try WeightFile(path: job.output)
+      let isPaired = try isPaired(file, checkpoint)
+      #expect(isPaired == (form.map { $0 == .pairs } ?? hasTails))
+      let limit = file.metadata["audiotoken.weights.pair_limit"]
+      #expect(limit == (isPaired == true ? .uint32(128) : nil))
+    }
+    let (full, pairs) = (try #require(errors[.full]), try #require(errors[.pairs]))
+    #expect(errors[nil] == (hasTails ? pairs : full))
+    #expect(full < pairs && pairs < 2 * full)
+  }
+
+  @Test("A file of float weights promises nothing about codes", arguments: [WeightType.float16, .float32])
+  func codesOfFloats(_ type: WeightType) throws {
+    for form in [nil, .full, .pairs] as [Quantiser.Form?] {
+      let folder = try TemporaryFolder()
+      var job = try MicroCheckpoint().write(to: folder, weights: type)
+      job.codes = form
+      _ = try convert(job)
+      #expect(try WeightFile(path: job.output).metadata["audiotoken.weights.pair_limit"] == nil)
+    }
+  }
+
   @Test("The same checkpoints give the same file")
   func reproducible() throws {
     let checkpoint = try MicroCheckpoint(withLora: true)

@@ -12,39 +12,89 @@ struct AttentionProblem: CustomStringConvertible {
   var biased = false
   var padding = 0
   var magnitude: Float = 2
+  /// Some rows are far smaller than others, some are zero.
+  var uneven = false
 
   var description: String {
-    "\(queries) queries from \(firstQuery), \(keys) keys, width \(headWidth), causal \(causal), biased \(biased)"
+    "\(queries) queries from \(firstQuery), \(keys) keys, width \(headWidth), causal \(causal), biased \(biased), "
+      + "magnitude \(magnitude), uneven \(uneven)"
+  }
+
+  private var stride: Int { headWidth + padding }
+  private var last: Int { firstQuery + queries - 1 }
+  private var scale: Float { 1 / Float(headWidth).squareRoot() }
+
+  private struct Inputs {
+    let q, k, v, out, bias, gate: Guarded<Float>
+  }
+
+  private func rows(_ count: Int, _ range: ClosedRange<Float>, _ random: inout Generator) -> Guarded<Float> {
+    var values = random.floats((count - 1) * stride + headWidth, range)
+    if uneven {
+      for i in values.indices { values[i] *= [1, 1e-3, 0, 1e-8, 30][i / stride % 5] }
+    }
+    return Guarded(values)
+  }
+
+  private func inputs() -> Inputs {
+    var random = Generator(queries * 1000 + keys + headWidth)
+    return Inputs(
+      q: rows(queries, -magnitude...magnitude, &random), k: rows(keys, -magnitude...magnitude, &random),
+      v: rows(keys, -1...1, &random), out: rows(queries, -9...9, &random),
+      bias: Guarded(random.floats(biased ? last + keys : 0, -4...4)),
+      gate: Guarded(random.floats(biased ? queries : 0)))
   }
 
   func run(_ table: KernelTable) -> [Float] {
-    var random = Generator(queries * 1000 + keys + headWidth)
-    let stride = headWidth + padding
-    func rows(_ count: Int, _ range: ClosedRange<Float>) -> Guarded<Float> {
-      Guarded(random.floats((count - 1) * stride + headWidth, range))
-    }
-    let q = rows(queries, -magnitude...magnitude)
-    let k = rows(keys, -magnitude...magnitude)
-    let v = rows(keys, -1...1)
-    let out = rows(queries, -9...9)
-    let last = firstQuery + queries - 1
-    let bias = Guarded(random.floats(biased ? last + keys : 0, -4...4))
-    let gate = Guarded(random.floats(biased ? queries : 0))
+    let x = inputs()
     let workspace = Guarded([Float](repeating: .nan, count: at_attention_workspace(queries, headWidth)))
-    withExtendedLifetime((q, k, v, bias, gate, workspace)) {
+    withExtendedLifetime((x, workspace)) {
       call(
         table.attention,
         at_attention(
-          q: q.base, k: k.base, v: v.base, out: out.base, q_stride: stride, k_stride: stride, v_stride: stride,
-          out_stride: stride, queries: queries, keys: keys, head_width: headWidth, first_query: firstQuery,
-          scale: 1 / Float(headWidth).squareRoot(), causal: causal, bias: biased ? bias.base + last : nil,
-          gate: biased ? gate.base : nil, workspace: workspace.base))
+          q: x.q.base, k: x.k.base, v: x.v.base, out: x.out.base, q_stride: stride, k_stride: stride,
+          v_stride: stride, out_stride: stride, queries: queries, keys: keys, head_width: headWidth,
+          first_query: firstQuery, scale: scale, causal: causal, bias: biased ? x.bias.base + last : nil,
+          gate: biased ? x.gate.base : nil, workspace: workspace.base))
     }
-    return out.elements
+    return x.out.elements
+  }
+
+  /// In integers: the packed tiles, and the result.
+  func runInt16(_ table: KernelTable) -> (tiles: [UInt8], out: [Float]) {
+    let x = inputs()
+    let tile = Int(AT_ATTENTION_TILE)
+    let tileBytes = at_attention_tile_bytes(headWidth)
+    let tiles = Guarded([UInt8](repeating: 0xff, count: (keys + tile - 1) / tile * tileBytes))
+    // A multiple of the alignment, so that the memory's end, which is that of a page, gives its beginning.
+    let bytes = (at_attention_int16_workspace(queries, headWidth) + 31) / 32 * 32
+    let workspace = Guarded([UInt8](repeating: 0xff, count: bytes))
+    withExtendedLifetime((x, tiles, workspace)) {
+      for first in Swift.stride(from: 0, to: keys, by: tile) {
+        call(
+          table.attentionPack,
+          at_attention_pack(
+            k: x.k.base + first * stride, v: x.v.base + first * stride, k_stride: stride, v_stride: stride,
+            count: min(tile, keys - first), head_width: headWidth, tile: tiles.base + first / tile * tileBytes))
+      }
+      call(
+        table.attentionInt16,
+        at_attention_int16(
+          q: x.q.base, tiles: tiles.base, out: x.out.base, q_stride: stride, out_stride: stride, queries: queries,
+          keys: keys, head_width: headWidth, first_query: firstQuery, scale: scale, causal: causal,
+          bias: biased ? x.bias.base + last : nil, gate: biased ? x.gate.base : nil, workspace: workspace.base))
+    }
+    return (tiles.elements, x.out.elements)
   }
 
   func expectAgreement(_ table: KernelTable) {
     expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(self)")
+    let (found, expected) = (runInt16(table), runInt16(Oracle.kernels))
+    if let i = found.tiles.indices.first(where: { found.tiles[$0] != expected.tiles[$0] }) {
+      let place = "tile \(i / at_attention_tile_bytes(headWidth)), byte \(i % at_attention_tile_bytes(headWidth))"
+      Issue.record("\(table.name): \(place) is \(found.tiles[i]), expected \(expected.tiles[i]): \(self)")
+    }
+    expectSameBits(found.out, expected.out, "\(table.name), integers: \(self)")
   }
 }
 
@@ -91,8 +141,20 @@ struct AttentionProblem: CustomStringConvertible {
 
   @Test("Scores far apart neither overflow nor vanish", arguments: variants)
   func largeScores(_ table: KernelTable) {
-    for magnitude in [0, 1e-6, 20, 1e4] as [Float] {
+    for magnitude in [0, 1e-18, 1e-6, 20, 1e4, 1e15] as [Float] {
       AttentionProblem(queries: 7, keys: 200, headWidth: 40, magnitude: magnitude).expectAgreement(table)
+    }
+  }
+
+  @Test("Rows of very different size keep their own", arguments: variants)
+  func unevenRows(_ table: KernelTable) {
+    for (queries, keys, width) in [(5, 64, 8), (9, 130, 40), (4, 3, 1), (6, 77, 161)] {
+      for causal in [false, true] {
+        AttentionProblem(
+          queries: queries, keys: keys, headWidth: width, causal: causal, biased: causal, padding: 3, magnitude: 9,
+          uneven: true
+        ).expectAgreement(table)
+      }
     }
   }
 }

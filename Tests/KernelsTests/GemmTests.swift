@@ -4,10 +4,11 @@ import Testing
 
 /// One matrix product with its own memory, to be run by any table.
 struct GemmProblem: CustomStringConvertible {
-  enum Weights { case int8, float32, float16 }
+  enum Weights { case int8, int8Pairs, float32, float16 }
   enum Residual: CaseIterable { case none, separate, inPlace }
 
   var kind: Weights
+  /// Where `paired`, half of them are differences to the others.
   var rows: Int
   var outputs: Int
   var inputs: Int
@@ -17,14 +18,18 @@ struct GemmProblem: CustomStringConvertible {
   var residual = Residual.none
   var padding = 0
   var extreme = false
+  var paired = false
   var seed = 1
 
   var description: String {
     "\(kind) \(rows)x\(inputs) taps \(taps) -> \(outputs), panels \(panels.map { "\($0)" } ?? "all"), "
-      + "residual \(residual), extreme \(extreme)"
+      + "residual \(residual), extreme \(extreme), paired \(paired)"
   }
 
+  private var isInt8: Bool { kind == .int8 || kind == .int8Pairs }
   private var panelCount: Int { (outputs + 7) / 8 }
+  /// Rows of `out`, and where `paired` of `pair_out`.
+  private var outRows: Int { paired ? rows / 2 : rows }
 
   private func activations(_ random: inout Generator) -> [UInt8] {
     let count = (rows + taps) * inputs
@@ -33,12 +38,31 @@ struct GemmProblem: CustomStringConvertible {
   }
 
   private func weights(_ random: inout Generator) -> [Int8] {
-    (0..<panelCount * taps * inputs * 8).map { i in
+    let count = panelCount * taps * inputs * 8
+    if kind == .int8Pairs { return (0..<count / 2).flatMap { pair($0, &random) } }
+    return (0..<count).map { i in
       guard extreme else { return random.integer(-128...127) }
       // Outputs with one sign throughout reach the largest sums; the others alternate.
       let output = i / 4 % 8
       return output < 3 ? 127 : output < 6 ? -127 : random.pick([127, -127, -128])
     }
+  }
+
+  /// Two neighbours that add up to at most 128 where they have one sign; in extreme products, to no less.
+  private func pair(_ index: Int, _ random: inout Generator) -> [Int8] {
+    if extreme {
+      let output = index / 2 % 8
+      let limits: [[Int8]] = [[64, 64], [127, 1], [1, 127], [65, 63]]
+      let mixed: [[Int8]] = [[127, -127], [-127, 127]]
+      if output == 0 { return [64, 64] }
+      if output == 1 { return [-127, -1] }
+      let negative = limits.map { $0.map { -$0 } }
+      return random.pick(output < 4 ? limits : output < 6 ? negative : limits + negative + mixed)
+    }
+    let a: Int = random.integer(-127...127)
+    let room = 128 - abs(a)
+    let b = a == 0 ? random.integer(-127...127) : random.integer(a > 0 ? -127...min(room, 127) : -min(room, 127)...127)
+    return [Int8(a), Int8(b)]
   }
 
   private func sums(_ weights: [Int8]) -> [Int32] {
@@ -51,58 +75,59 @@ struct GemmProblem: CustomStringConvertible {
     return sums
   }
 
-  /// The whole output buffer: also what was not to be written.
+  /// The whole output buffers: also what was not to be written.
   func run(_ table: KernelTable) -> [Float] {
     var random = Generator(seed)
-    let codes = Guarded(kind == .int8 ? activations(&random) : [])
-    let values = Guarded(kind == .int8 ? [] : random.floats((rows + taps) * inputs, -3...3))
+    let codes = Guarded(isInt8 ? activations(&random) : [])
+    let values = Guarded(isInt8 ? [] : random.floats((rows + taps) * inputs, -3...3))
     let count = panelCount * taps * inputs * 8
-    let int8 = kind == .int8 ? weights(&random) : []
+    let int8 = isInt8 ? weights(&random) : []
     let weights8 = Guarded(int8)
     let weights32 = Guarded(kind == .float32 ? random.floats(count) : [])
     let weights16 = Guarded(kind == .float16 ? (0..<count).map { _ in Float16(random.float()).bitPattern } : [])
-    let sum = Guarded(kind == .int8 && inputs > 0 ? sums(int8) : [Int32](repeating: 0, count: taps * panelCount * 8))
+    let sum = Guarded(isInt8 && inputs > 0 ? sums(int8) : [Int32](repeating: 0, count: taps * panelCount * 8))
     let order = (0..<rows * taps).map { _ in random.integer(0...rows + taps - 1) }
     let rowPointers = Guarded<UnsafeRawPointer>(
-      order.map {
-        kind == .int8 ? UnsafeRawPointer(codes.base + $0 * inputs) : UnsafeRawPointer(values.base + $0 * inputs)
-      })
+      order.map { isInt8 ? UnsafeRawPointer(codes.base + $0 * inputs) : UnsafeRawPointer(values.base + $0 * inputs) })
     let rowScale = Guarded(order.map { $0 % 7 == 3 ? Float(0) : random.float(0...0.1) })
     let rowZero = Guarded(order.map { _ in random.integer(0...255) as Int32 })
     let scale = Guarded(random.floats(panelCount * 8, 0...0.01))
     let biases = Guarded(random.floats(panelCount * 8))
     let stride = outputs + padding
-    let out = Guarded(random.floats((rows - 1) * stride + outputs))
-    let other = Guarded(random.floats((rows - 1) * outputs + outputs))
-    let added: UnsafeMutablePointer<Float>? =
+    func buffer(_ stride: Int) -> Guarded<Float> { Guarded(random.floats((outRows - 1) * stride + outputs)) }
+    let out = (buffer(stride), buffer(stride))
+    let other = (buffer(outputs), buffer(outputs))
+    let added: (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>)? =
       switch residual {
       case .none: nil
-      case .separate: other.base
-      case .inPlace: out.base
+      case .separate: (other.0.base, other.1.base)
+      case .inPlace: (out.0.base, out.1.base)
       }
     let matrix: UnsafeRawPointer =
       switch kind {
-      case .int8: UnsafeRawPointer(weights8.base)
+      case .int8, .int8Pairs: UnsafeRawPointer(weights8.base)
       case .float32: UnsafeRawPointer(weights32.base)
       case .float16: UnsafeRawPointer(weights16.base)
       }
     let range = panels ?? 0..<panelCount
     let arguments = at_gemm(
-      rows: rowPointers.base, row_scale: kind == .int8 ? rowScale.base : nil,
-      row_zero: kind == .int8 ? rowZero.base : nil, row_count: rows, taps: taps, inputs: inputs, weights: matrix,
-      scale: kind == .int8 ? scale.base : nil, sum: kind == .int8 ? sum.base : nil, bias: bias ? biases.base : nil,
-      panels: panelCount, panel_begin: range.lowerBound, panel_end: range.upperBound, outputs: outputs,
-      residual: added, residual_stride: residual == .inPlace ? stride : outputs, out: out.base, out_stride: stride)
+      rows: rowPointers.base, row_scale: isInt8 ? rowScale.base : nil, row_zero: isInt8 ? rowZero.base : nil,
+      row_count: rows, taps: taps, inputs: inputs, weights: matrix, scale: isInt8 ? scale.base : nil,
+      sum: isInt8 ? sum.base : nil, bias: bias ? biases.base : nil, panels: panelCount,
+      panel_begin: range.lowerBound, panel_end: range.upperBound, outputs: outputs, residual: added?.0,
+      residual_stride: residual == .inPlace ? stride : outputs, out: out.0.base, out_stride: stride, paired: paired,
+      pair_residual: paired ? added.map { UnsafePointer($0.1) } : nil, pair_out: paired ? out.1.base : nil)
     withExtendedLifetime((codes, values, weights8, weights32, weights16, sum)) {
       withExtendedLifetime((rowPointers, rowScale, rowZero, scale, biases, other)) {
         switch kind {
         case .int8: call(table.gemmInt8, arguments)
+        case .int8Pairs: call(table.gemmInt8Pairs, arguments)
         case .float32: call(table.gemmFloat32, arguments)
         case .float16: call(table.gemmFloat16, arguments)
         }
       }
     }
-    return out.elements
+    return out.0.elements + out.1.elements
   }
 
   func expectAgreement(_ table: KernelTable) {
@@ -118,10 +143,12 @@ struct GemmProblem: CustomStringConvertible {
         let seed = rows * 100 + outputs
         let residual = GemmProblem.Residual.allCases[seed % 3]
         let padding = seed % 2 * 3
-        GemmProblem(
-          kind: .int8, rows: rows, outputs: outputs, inputs: 4 * (1 + seed % 23), taps: 1 + seed % 3,
-          bias: seed % 5 != 0, residual: residual, padding: padding, seed: seed
-        ).expectAgreement(table)
+        for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+          GemmProblem(
+            kind: kind, rows: rows, outputs: outputs, inputs: 4 * (1 + seed % 23), taps: 1 + seed % 3,
+            bias: seed % 5 != 0, residual: residual, padding: padding, seed: seed
+          ).expectAgreement(table)
+        }
         for kind in [GemmProblem.Weights.float32, .float16] {
           GemmProblem(
             kind: kind, rows: rows, outputs: outputs, inputs: 1 + seed % 37, taps: 1 + seed % 3, bias: seed % 5 != 0,
@@ -135,8 +162,10 @@ struct GemmProblem: CustomStringConvertible {
   @Test("Deep layers give the same picture on every processor", arguments: variants)
   func deepShapes(_ table: KernelTable) {
     for inputs in [4, 8, 28, 32, 36, 320, 768, 1020, 1024, 1028, 1284, 2052] {
-      GemmProblem(kind: .int8, rows: 5, outputs: 17, inputs: inputs, seed: inputs).expectAgreement(table)
-      GemmProblem(kind: .int8, rows: 9, outputs: 16, inputs: inputs, taps: 2, seed: inputs).expectAgreement(table)
+      for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+        GemmProblem(kind: kind, rows: 5, outputs: 17, inputs: inputs, seed: inputs).expectAgreement(table)
+        GemmProblem(kind: kind, rows: 9, outputs: 16, inputs: inputs, taps: 2, seed: inputs).expectAgreement(table)
+      }
     }
     for inputs in [1, 2, 3, 5, 320, 1023] {
       GemmProblem(kind: .float32, rows: 7, outputs: 17, inputs: inputs, seed: inputs).expectAgreement(table)
@@ -147,7 +176,7 @@ struct GemmProblem: CustomStringConvertible {
   @Test("Convolutions give the same picture on every processor", arguments: variants)
   func taps(_ table: KernelTable) {
     for (taps, inputs) in [(9, 4), (9, 64), (9, 1028), (25, 8), (128, 4), (128, 48)] {
-      for kind in [GemmProblem.Weights.int8, .float32, .float16] {
+      for kind in [GemmProblem.Weights.int8, .int8Pairs, .float32, .float16] {
         GemmProblem(
           kind: kind, rows: 6, outputs: 11, inputs: inputs, taps: taps, residual: .separate, seed: taps + inputs
         ).expectAgreement(table)
@@ -157,7 +186,7 @@ struct GemmProblem: CustomStringConvertible {
 
   @Test("A layer split over threads writes only its own columns", arguments: variants)
   func panelRanges(_ table: KernelTable) {
-    for kind in [GemmProblem.Weights.int8, .float32, .float16] {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs, .float32, .float16] {
       for range in [0..<0, 0..<1, 1..<2, 1..<4, 3..<8, 16..<20, 5..<40, 40..<40, 0..<40] {
         GemmProblem(
           kind: kind, rows: 5, outputs: 313, inputs: 12, taps: 2, panels: range, residual: .inPlace, padding: 2,
@@ -170,9 +199,90 @@ struct GemmProblem: CustomStringConvertible {
   @Test("Extreme codes and weights do not saturate", arguments: variants)
   func extremes(_ table: KernelTable) {
     for (rows, inputs, taps) in [(1, 5120, 1), (4, 5120, 1), (9, 1284, 2), (2, 4, 1), (3, 8, 9), (5, 12, 1)] {
-      GemmProblem(kind: .int8, rows: rows, outputs: 16, inputs: inputs, taps: taps, extreme: true, seed: inputs)
-        .expectAgreement(table)
+      for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+        GemmProblem(kind: kind, rows: rows, outputs: 16, inputs: inputs, taps: taps, extreme: true, seed: inputs)
+          .expectAgreement(table)
+      }
     }
+  }
+
+  @Test("The two halves of guidance are multiplied at once alike", arguments: variants)
+  func pairedRows(_ table: KernelTable) {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+      for pairs in [1, 2, 3, 4, 5, 6, 7, 13] {
+        for (outputs, inputs, taps) in [(1, 4, 1), (8, 12, 9), (17, 36, 1), (24, 8, 2), (31, 64, 9)] {
+          for residual in GemmProblem.Residual.allCases {
+            let seed = pairs * 100 + outputs
+            GemmProblem(
+              kind: kind, rows: 2 * pairs, outputs: outputs, inputs: inputs, taps: taps, bias: seed % 4 != 0,
+              residual: residual, padding: pairs % 3, paired: true, seed: seed
+            ).expectAgreement(table)
+          }
+        }
+      }
+    }
+  }
+
+  @Test("A guided layer split over threads writes only its own columns", arguments: variants)
+  func pairedPanelRanges(_ table: KernelTable) {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+      for range in [0..<0, 0..<1, 1..<2, 1..<4, 3..<8, 16..<20, 5..<40, 40..<40] {
+        for residual in GemmProblem.Residual.allCases {
+          GemmProblem(
+            kind: kind, rows: 6, outputs: 313, inputs: 12, taps: 2, panels: range, residual: residual, padding: 2,
+            paired: true, seed: range.count
+          ).expectAgreement(table)
+        }
+      }
+    }
+  }
+
+  @Test("A block has as many rows as it may have", arguments: variants)
+  func mostRows(_ table: KernelTable) {
+    let most = Int(AT_GEMM_ROWS)
+    for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+      for (rows, paired) in [
+        (most, false), (most - 1, false), (most - 2, false), (most, true), (most - 2, true), (most - 4, true),
+      ] {
+        for taps in [1, 9] {
+          GemmProblem(
+            kind: kind, rows: rows, outputs: 25, inputs: 8, taps: taps, residual: .inPlace, padding: 1,
+            extreme: taps == 1, paired: paired, seed: rows
+          ).expectAgreement(table)
+        }
+      }
+    }
+  }
+
+  @Test("Every pair of weights at the limit is multiplied exactly with the largest codes", arguments: variants)
+  func everyPair(_ table: KernelTable) {
+    var pairs: [(a: Int, b: Int)] = []
+    for a in 1...127 { pairs += [(a, 128 - a), (-a, a - 128), (a, -127), (-127, a)] }
+    pairs += [(127, 0), (-127, 0), (0, 127), (0, -127)]
+    let ends = [0, 1, 127, 128, 254, 255]
+    let codes = ends.flatMap { x in ends.map { y in [x, y, 255 - x, 255 - y] } }
+    // Each output has its pair in the first half of the quad and turned round in the second.
+    let weights = Guarded(pairs.flatMap { [Int8($0.a), Int8($0.b), Int8($0.b), Int8($0.a)] })
+    let x = Guarded(codes.flatMap { $0.map { UInt8($0) } })
+    let rows = Guarded(codes.indices.map { UnsafeRawPointer(x.base + $0 * 4) })
+    let ones = Guarded([Float](repeating: 1, count: max(pairs.count, codes.count)))
+    let zeros = Guarded([Int32](repeating: 9, count: codes.count))
+    let sums = Guarded(pairs.map { Int32(2 * ($0.a + $0.b)) })
+    let out = Guarded([Float](repeating: 0, count: codes.count * pairs.count))
+    #expect(pairs.count % 8 == 0)
+    withExtendedLifetime((x, rows, ones, zeros, weights, sums)) {
+      call(
+        table.gemmInt8Pairs,
+        at_gemm(
+          rows: rows.base, row_scale: ones.base, row_zero: zeros.base, row_count: codes.count, taps: 1, inputs: 4,
+          weights: weights.base, scale: ones.base, sum: sums.base, bias: nil, panels: pairs.count / 8, panel_begin: 0,
+          panel_end: pairs.count / 8, outputs: pairs.count, residual: nil, residual_stride: 0, out: out.base,
+          out_stride: pairs.count, paired: false, pair_residual: nil, pair_out: nil))
+    }
+    let expected = codes.flatMap { x in
+      pairs.map { w in Float((x[0] + x[3] - 18) * w.a + (x[1] + x[2] - 18) * w.b) }
+    }
+    #expect(out.elements == expected)
   }
 
   @Test("Every pair of a code and a weight is multiplied exactly", arguments: variants)
@@ -192,7 +302,8 @@ struct GemmProblem: CustomStringConvertible {
           at_gemm(
             rows: rows.base, row_scale: ones.base, row_zero: zeros.base, row_count: 256, taps: 1, inputs: 8,
             weights: weights.base, scale: ones.base, sum: sums.base, bias: nil, panels: 1, panel_begin: 0,
-            panel_end: 1, outputs: 8, residual: nil, residual_stride: 0, out: out.base, out_stride: 8))
+            panel_end: 1, outputs: 8, residual: nil, residual_stride: 0, out: out.base, out_stride: 8,
+            paired: false, pair_residual: nil, pair_out: nil))
       }
       let expected = (0..<256).flatMap { code in (0..<8).map { Float((code - 3) * (weight + $0) * 8) } }
       #expect(out.elements == expected)

@@ -36,7 +36,7 @@ import Testing
   func planning() {
     let peak = Run.peak(pool: pools[2]) { run in
       #expect(run.isPlanning)
-      run.parallel(1 << 40) { _ in Issue.record("a piece was run") }
+      run.parallel(.elementwise, 1 << 40) { _ in Issue.record("a piece was run") }
       run.serial { Issue.record("a serial part was run") }
       run.scratch { _ = run.featureMap(1, 1 << 10, 1 << 10, 1 << 10) }
       _ = run.matrix(3, 5)

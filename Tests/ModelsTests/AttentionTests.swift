@@ -28,9 +28,13 @@ import Testing
 
   /// softmax(q k^T / sqrt(width) + gate * bias) v in f64, one output at a time.
   private func expected(
-    _ p: Problem, _ q: [Float], _ k: [Float], _ v: [Float], gate: [Float], bias: [Float], _ mask: Mask
+    _ p: Problem, _ q: [Float], _ k: [Float], _ v: [Float], gate: [Float], bias: [Float], _ mask: Mask,
+    isInteger: Bool
   ) -> [Bounded] {
     let width = p.heads * p.headWidth
+    // In integers each factor of a score is off by half a step of its row, a little more where it is rounded itself.
+    let steps = min((Double(Int32.max) / Double(p.headWidth)).squareRoot().rounded(.down), 32_767)
+    let codeError = isInteger ? 0.51 * Double(p.spread) / steps : 0
     var result = [Bounded](repeating: Bounded(value: 0, error: 0), count: p.images * p.queries * width)
     for item in 0..<p.images * p.heads * p.queries {
       let (image, rest) = item.quotientAndRemainder(dividingBy: p.heads * p.queries)
@@ -49,13 +53,14 @@ import Testing
         }
         score /= Double(p.headWidth).squareRoot()
         size /= Double(p.headWidth).squareRoot()
+        let coding = codeError * (2 * Double(p.spread) + codeError) * Double(p.headWidth).squareRoot()
         if mask == .gatedBias {
           let added = Double(gate[head * p.queries + i]) * Double(bias[head * (2 * p.keys - 1) + j - i + p.keys - 1])
           score += added
           size += added.magnitude
         }
         scores.append(score)
-        scoreError = max(scoreError, Double(p.headWidth + 4) * 0x1p-24 * size)
+        scoreError = max(scoreError, coding + Double(isInteger ? 12 : p.headWidth + 4) * 0x1p-24 * size)
       }
       let highest = scores.max() ?? 0
       let weights = scores.map { exp($0 - highest) }
@@ -65,21 +70,37 @@ import Testing
       let largest = scores.map { ($0 - highest).magnitude }.max() ?? 0
       let relative = 2 * (scoreError + 3e-7 + min(largest, 90) * 0x1p-23) + Double(2 * p.keys + 16) * 0x1p-24
       for d in 0..<p.headWidth {
-        var sum = 0.0
-        var size = 0.0
-        for (j, weight) in weights.enumerated() {
-          let value = Double(v[(image * p.keys + j) * width + head * p.headWidth + d])
-          sum += weight * value / total
-          size += weight * value.magnitude / total
+        let values = weights.indices.map {
+          Double(v[(image * p.keys + $0) * width + head * p.headWidth + d])
         }
-        result[(image * p.queries + i) * width + head * p.headWidth + d] = Bounded(
-          value: sum, error: relative * size + 1e-30)
+        let sum = zip(weights, values).reduce(0) { $0 + $1.0 * $1.1 } / total
+        let size = zip(weights, values).reduce(0) { $0 + $1.0 * $1.1.magnitude } / total
+        let error =
+          isInteger
+          ? integerError(weights, values, sum, scoreError, spread: Double(p.spread)) : relative * size + 1e-30
+        result[(image * p.queries + i) * width + head * p.headWidth + d] = Bounded(value: sum, error: error)
       }
     }
     return result
   }
 
-  private func check(_ p: Problem, _ mask: Mask, seed: Int) throws {
+  /// How far the mean of `values` may be off in integers. `weights` are those of the scores' softmax, the largest is 1.
+  ///
+  /// Each weight w is off by a factor, that of its score and of a power of two (1.1e-4) for itself and for each tile after
+  /// it, and by half of 2^-14; with the sum D of the weights as computed, the mean m moves by sum |change of w| |v - m| / D.
+  /// Each value is off by half a step of 1 / 1023 of the largest.
+  private func integerError(
+    _ weights: [Double], _ values: [Double], _ mean: Double, _ scoreError: Double, spread: Double
+  ) -> Double {
+    let tiles = Double(weights.count / 64 + 2)
+    let factor = exp(2 * scoreError + 1.2e-4 * tiles) - 1
+    let lost = Double(weights.count) * 0x1p-15
+    let sum = max(1, weights.reduce(0, +) * (1 - factor) - lost)
+    let change = zip(weights, values).reduce(0) { $0 + (factor * $1.0 + 0x1p-15) * ($1.1 - mean).magnitude }
+    return change / sum + 0.51 * spread / 1023 + 6 * tiles * 0x1p-24 * spread
+  }
+
+  private func check(_ p: Problem, _ mask: Mask, isInteger: Bool, seed: Int) throws {
     let run = try makeRun(pools[seed % 3])
     let width = p.heads * p.headWidth
     let (q, k, v) = (p.values(seed, p.queries), p.values(seed + 1, p.keys), p.values(seed + 2, p.keys))
@@ -96,12 +117,15 @@ import Testing
     let out = run.blank(p.images * p.queries, width)
     run.attend(
       run.matrix(p.images * p.queries, width, q), run.matrix(p.images * p.keys, width, k),
-      run.matrix(p.images * p.keys, width, v), into: out, images: p.images, heads: p.heads, mask: attentionMask)
-    expectWithin(out.elements, expected(p, q, k, v, gate: gate, bias: bias, mask), "\(p) \(mask)")
+      run.matrix(p.images * p.keys, width, v), into: out, images: p.images, heads: p.heads, mask: attentionMask,
+      isInteger: isInteger)
+    expectWithin(
+      out.elements, expected(p, q, k, v, gate: gate, bias: bias, mask, isInteger: isInteger),
+      "\(p) \(mask), integer \(isInteger)")
   }
 
-  @Test("Attention is the softmax over all keys of its own image", arguments: Mask.allCases)
-  func softmax(_ mask: Mask) throws {
+  @Test("Attention is the softmax over all keys of its own image", arguments: Mask.allCases, [false, true])
+  func softmax(_ mask: Mask, isInteger: Bool) throws {
     for (seed, (tokens, heads, headWidth)) in [
       (1, 1, 1), (2, 3, 5), (63, 2, 8), (64, 1, 4), (65, 2, 12), (97, 2, 8), (130, 1, 40),
     ].enumerated() {
@@ -110,21 +134,22 @@ import Testing
         try check(
           Problem(
             images: images, queries: tokens, keys: tokens, heads: heads, headWidth: headWidth, spread: spread),
-          mask, seed: seed)
+          mask, isInteger: isInteger, seed: seed)
       }
     }
   }
 
-  @Test("Pictures attend to texts of another length")
-  func crossAttention() throws {
+  @Test("Pictures attend to texts of another length", arguments: [false, true])
+  func crossAttention(isInteger: Bool) throws {
     for (seed, (queries, keys)) in [(1, 77), (100, 1), (200, 77), (96, 64), (5, 129)].enumerated() {
       try check(
-        Problem(images: 2, queries: queries, keys: keys, heads: 2, headWidth: 10, spread: 2), .none, seed: seed)
+        Problem(images: 2, queries: queries, keys: keys, heads: 2, headWidth: 10, spread: 2), .none,
+        isInteger: isInteger, seed: seed)
     }
   }
 
-  @Test("Scores that are all far below or above zero keep their softmax")
-  func shiftedScores() throws {
+  @Test("Scores that are all far below or above zero keep their softmax", arguments: [false, true])
+  func shiftedScores(isInteger: Bool) throws {
     let run = try makeRun()
     // q k^T is -2000 or 2000 for every key, and exp of either alone is no number to divide by.
     for sign in [Float(-1), 1] {
@@ -132,8 +157,9 @@ import Testing
       let out = run.blank(1, 1)
       run.attend(
         run.matrix(1, 1, [sign * 2000]), run.matrix(100, 1, [Float](repeating: 1, count: 100)),
-        run.matrix(100, 1, v), into: out, images: 1, heads: 1)
-      #expect((out.elements[0] - 49.5).magnitude < 1e-4)
+        run.matrix(100, 1, v), into: out, images: 1, heads: 1, isInteger: isInteger)
+      // Integers: half a step of the largest value in each tile.
+      #expect((out.elements[0] - 49.5).magnitude < (isInteger ? 0.51 * 99 / 1023 : 1e-4))
     }
   }
 }

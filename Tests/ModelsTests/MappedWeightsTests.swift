@@ -24,11 +24,15 @@ private struct Declared {
   ]
 
   @discardableResult
-  private func withFile<Result>(_ tensors: [Declared], _ body: (WeightFile) throws -> Result) throws -> Result {
+  private func withFile<Result>(
+    _ tensors: [Declared], pairLimit: MetadataValue? = nil, _ body: (WeightFile) throws -> Result
+  ) throws -> Result {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("models-\(UUID().uuidString).gguf").path
     defer { try? FileManager.default.removeItem(atPath: path) }
     let declarations = tensors.map { TensorDeclaration(name: $0.name, type: $0.type, dimensions: $0.dimensions) }
-    let writer = try WeightFileWriter(path: path, metadata: Metadata(file: path), tensors: declarations)
+    var metadata = Metadata(file: path)
+    metadata["audiotoken.weights.pair_limit"] = pairLimit
+    let writer = try WeightFileWriter(path: path, metadata: metadata, tensors: declarations)
     for declaration in declarations {
       let bytes = [UInt8](repeating: 0, count: try #require(declaration.checkedByteCount))
       try bytes.withUnsafeBytes { try writer.write(declaration.name, $0) }
@@ -64,8 +68,22 @@ private struct Declared {
     try withFile(Self.int8) { file in
       let matrix = try MappedWeights(file).matrix("unet.a", Self.shape, .quantized, bias: true)
       let scale = try #require(file["unet.a.scale"])
-      guard case .int8(_, let found, _) = matrix.elements else { return fail("not int8") }
+      guard case .int8(_, let found, _, _) = matrix.elements else { return fail("not int8") }
       #expect(UnsafeRawPointer(found) == file.bytes(of: scale), "the scales are a copy")
+    }
+  }
+
+  @Test("Only a file that promises the limit of pairs that the kernels rely on is read as pairs")
+  func pairs() throws {
+    let others: [MetadataValue?] = [
+      nil, .uint32(0), .uint32(127), .uint32(129), .uint32(.max), .uint64(128), .int32(128), .float32(128), .bool(true),
+      .string("128"),
+    ]
+    for (limit, expected) in [(MetadataValue.uint32(128), true)] + others.map({ ($0, false) }) {
+      try withFile(Self.int8, pairLimit: limit) { file in
+        let matrix = try MappedWeights(file).matrix("unet.a", Self.shape, .quantized, bias: true)
+        guard case .int8(_, _, _, expected) = matrix.elements else { return fail("\(String(describing: limit))") }
+      }
     }
   }
 

@@ -147,13 +147,42 @@ private let activations: [(Activation, @Sendable (Double) -> Double, slope: Doub
     let run = try makeRun()
     let a = run.map(1, 2, 3, 2, (0..<12).map(Float.init))
     let b = run.map(1, 2, 3, 1, (100..<106).map(Float.init))
-    let out = run.featureMap(1, 2, 3, 3)
-    run.concatenate(a, b, into: out)
     var joined: [Float] = []
     for pixel in 0..<6 { joined += [Float(2 * pixel), Float(2 * pixel + 1), Float(100 + pixel)] }
-    #expect(out.tokens.elements == joined)
+    #expect(run.materialise(.map(JoinedMap(a, b))).elements == joined)
     run.add(a.tokens, to: a.tokens, scaledBy: 3)
     let quadrupled = (0..<12).map { Float(4 * $0) }
     #expect(a.tokens.elements == quadrupled)
+  }
+
+  @Test("Joined maps are normalised and quantised as one map of all their channels")
+  func joinedMaps() throws {
+    for (images, first, second, groups) in [(1, 8, 8, 4), (2, 12, 4, 2), (2, 5, 10, 3), (1, 8, 24, 1)] {
+      for isPaired in [false, true] where !isPaired || images == 2 {
+        let run = try makeRun(pools[first % 3])
+        let (height, width, channels) = (9, 7, first + second)
+        let pixels = images * height * width
+        var generator = Generator(channels)
+        let (a, b) = (generator.floats(pixels * first), generator.floats(pixels * second, -3...1))
+        let (gamma, beta) = (run.matrix(1, channels, generator.floats(channels)), run.matrix(1, channels))
+        beta.base.update(repeating: 0.5, count: channels)
+        var values: [Float] = []
+        for pixel in 0..<pixels {
+          values += a[pixel * first..<(pixel + 1) * first]
+          values += b[pixel * second..<(pixel + 1) * second]
+        }
+        func normalised(_ map: JoinedMap) -> RowSource {
+          .groupNorm(
+            run.groupNorm(map, groups: groups, gamma: gamma.base, beta: beta.base, epsilon: 1e-5, activation: .silu))
+        }
+        let joined = JoinedMap(run.map(images, height, width, first, a), run.map(images, height, width, second, b))
+        let whole = JoinedMap(run.map(images, height, width, channels, values))
+        let (found, expected) = (normalised(joined), normalised(whole))
+        expectSameBits(run.materialise(found).elements, run.materialise(expected).elements, "\(first) + \(second)")
+        let (codes, others) = (run.quantize(found, isPaired: isPaired), run.quantize(expected, isPaired: isPaired))
+        #expect((0..<pixels * codes.stride).allSatisfy { codes.values[$0] == others.values[$0] })
+        #expect((0..<pixels).allSatisfy { codes.scale[$0] == others.scale[$0] && codes.zero[$0] == others.zero[$0] })
+      }
+    }
   }
 }

@@ -26,8 +26,8 @@ private struct Products {
   func bounded(_ kind: RandomWeights.Kind, taps: Int, isExact: Bool, plus others: Float...) -> Bounded {
     let total = others.reduce(value) { $0 + Double($1) }
     let size = others.reduce(magnitude + quantisation) { $0 + Double($1.magnitude) }
-    let roundings = Double(kind == .int8 ? 2 * taps + 8 : terms + 4)
-    let steps = kind == .int8 && !isExact ? quantisation : 0
+    let roundings = Double(kind.isInt8 ? 2 * taps + 8 : terms + 4)
+    let steps = kind.isInt8 && !isExact ? quantisation : 0
     return Bounded(value: total, error: steps + roundings * 0x1p-24 * size)
   }
 }
@@ -203,8 +203,9 @@ enum Residual: CaseIterable {
       let input = Input(tokens, width, exact: exact, seed: taps)
       let out = run.blank(tokens, width)
       run.multiply(
-        run.activations(run.matrix(tokens, width, input.values), for: packed), by: packed,
-        gather: BEATs.PositionConvolution.Shift(before: taps / 2, rows: tokens), into: out)
+        run.activations(.matrix(run.matrix(tokens, width, input.values)), for: packed), by: packed,
+        through: Window(kernel: .init(1, taps), stride: 1, input: .init(1, tokens), output: .init(1, tokens)),
+        into: out)
       let perGroup = width / groups
       var expected: [Bounded] = []
       for t in 0..<tokens {
@@ -247,13 +248,15 @@ enum Residual: CaseIterable {
       value: a.value + b.value, error: a.error + b.error + 0x1p-23 * (a.value.magnitude + b.value.magnitude))
   }
 
-  @Test("Of the two halves of guidance, what tells them apart is not rounded away", arguments: Residual.allCases)
-  func guidedProducts(_ residual: Residual) throws {
+  @Test(
+    "Of the two halves of guidance, what tells them apart is not rounded away",
+    arguments: [RandomWeights.Kind.int8, .int8Pairs], Residual.allCases)
+  func guidedProducts(_ kind: RandomWeights.Kind, _ residual: Residual) throws {
     let (height, width, inputs, outputs) = (7, 6, 9, 20)
     let rows = height * width
     for kernel in [1, 3] {
       for distance in [Float(1), 1e-3, 0] {
-        let weights = RandomWeights(.int8)
+        let weights = RandomWeights(kind)
         let layer = try Convolution(Weights(weights, "layer"), inputs, outputs, kernel: kernel)
         let dense = try #require(weights.matrices["layer"])
         let first = Input(rows, inputs, exact: false, seed: kernel)

@@ -20,8 +20,12 @@ struct DenseMatrix {
 final class RandomWeights: WeightSource {
   enum Kind: CaseIterable {
     case int8
+    /// int8 whose neighbours of one sign add up to at most 128.
+    case int8Pairs
     case float16
     case float32
+
+    var isInt8: Bool { self == .int8 || self == .int8Pairs }
   }
 
   let kind: Kind
@@ -41,15 +45,16 @@ final class RandomWeights: WeightSource {
     let elements: PackedMatrix.Elements
     let kind = precision == .kept ? .float32 : kind
     switch kind {
-    case .int8:
-      let codes = values.map { Int8(($0 / spread * 127).rounded()) }
+    case .int8, .int8Pairs:
+      var codes = values.map { Int8(($0 / spread * 127).rounded()) }
+      if kind == .int8Pairs { Layout.limitPairs(of: &codes, shape) }
       let scales = (0..<shape.outputs).map { _ in generator.float(0.25...2) * spread / 127 }
       let perOutput = shape.inputs * shape.taps
       matrices[name] = DenseMatrix(
         shape: shape, values: codes.indices.map { Float(codes[$0]) * scales[$0 / perOutput] }, bias: bias)
       elements = .int8(
         keep(Layout.codes(codes, shape)), scale: keep(Layout.spread(scales, shape)),
-        sum: keep(Layout.sums(codes, shape)))
+        sum: keep(Layout.sums(codes, shape)), pairs: kind == .int8Pairs)
     case .float16:
       let halves = values.map { Float16($0) }
       matrices[name] = DenseMatrix(shape: shape, values: halves.map { Float($0) }, bias: bias)
@@ -73,7 +78,7 @@ final class RandomWeights: WeightSource {
     var generator = Generator(Self.seed(name))
     let values = generator.floats(rows * columns)
     switch kind {
-    case .int8:
+    case .int8, .int8Pairs:
       let codes = values.map { Int8(($0 * 127).rounded()) }
       let scales = generator.floats(rows, 0.001...0.02)
       tables[name] = codes.indices.map { Float(codes[$0]) * scales[$0 / columns] }
@@ -114,6 +119,15 @@ enum Layout {
     var result = [Float](repeating: 0, count: panels(shape) * 8)
     for (output, value) in values.enumerated() { result[place(output, shape)] = value }
     return result
+  }
+
+  /// Shrinks input 2i + 1 where it and input 2i have one sign and add up to more than 128.
+  static func limitPairs(of codes: inout [Int8], _ shape: MatrixShape) {
+    visit(shape) { _, input, _, source in
+      guard input % 2 == 1 else { return }
+      let (a, b) = (Int(codes[source - shape.taps]), Int(codes[source]))
+      if a * b > 0 && a.magnitude + b.magnitude > 128 { codes[source] = Int8(a.signum() * (128 - abs(a))) }
+    }
   }
 
   /// weight[output / 8][tap * quads + input / 4][output % 8][input % 4]
