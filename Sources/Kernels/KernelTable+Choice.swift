@@ -19,17 +19,19 @@ package enum KernelChoiceError: Error, Equatable, CustomStringConvertible {
 
 extension KernelTable {
   /// Every name that some processor knows, from the slowest to the fastest.
-  private static let names = ["oracle", "portable", "avx2", "neon"]
+  private static let names = ["oracle", "portable", "sse41", "avx2", "neon"]
 
   /// The tables that this processor can run, from the slowest to the fastest.
   package static var available: [KernelTable] { available(for: at_cpu_features()) }
 
   private static func available(for features: UInt32) -> [KernelTable] {
+    func has(_ needed: Int...) -> Bool { needed.allSatisfy { features & UInt32($0) != 0 } }
     var tables = [Oracle.kernels, Portable.kernels]
     #if arch(x86_64)
-      if features & UInt32(AT_CPU_AVX2) != 0 { tables.append(avx2) }
+      if has(AT_CPU_SSE41) { tables.append(sse41) }
+      if has(AT_CPU_AVX2) { tables.append(avx2) }
     #elseif arch(arm64)
-      if features & UInt32(AT_CPU_NEON) != 0 { tables.append(neon) }
+      if has(AT_CPU_NEON) { tables.append(neon) }
     #endif
     return tables
   }
@@ -50,6 +52,24 @@ extension KernelTable {
   }
 
   #if arch(x86_64)
+    static let sse41 = KernelTable(
+      name: "sse41",
+      quantizeRows: at_quantize_rows_sse41,
+      gemmInt8: at_gemm_int8_sse41,
+      gemmInt8Pairs: at_gemm_int8_pairs_sse41,
+      gemmFloat32: at_gemm_float32_sse41,
+      gemmFloat16: at_gemm_float16_sse41,
+      layerNorm: at_layer_norm_sse41,
+      channelSums: at_channel_sums_sse41,
+      affine: at_affine_sse41,
+      map: at_map_sse41,
+      add: at_add_sse41,
+      gatedGELU: at_gated_gelu_sse41,
+      attention: at_attention_sse41,
+      attentionPack: at_attention_pack_sse41,
+      attentionInt16: at_attention_int16_sse41,
+      ceilings: (at_ceiling_int8_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int16_sse41))
+
     static let avx2 = KernelTable(
       name: "avx2",
       quantizeRows: at_quantize_rows_avx2,

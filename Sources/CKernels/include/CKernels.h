@@ -182,7 +182,9 @@ static inline size_t at_attention_int16_workspace(size_t queries, size_t head_wi
   void at_attention_int16_##suffix(const at_attention_int16 *);
 
 #if defined(__x86_64__)
+AT_DECLARE_KERNELS(sse41)
 AT_DECLARE_KERNELS(avx2)
+void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
 #elif defined(__aarch64__)
 AT_DECLARE_KERNELS(neon)
@@ -192,6 +194,9 @@ AT_DECLARE_KERNELS(neon)
 // AT_CEILING_PRODUCTS multiply-accumulates; what is returned means nothing.
 enum { AT_CEILING_PRODUCTS = 256 };
 #if defined(__x86_64__)
+uint32_t at_ceiling_int8_sse41(size_t iterations);
+uint32_t at_ceiling_int8_pairs_sse41(size_t iterations);
+uint32_t at_ceiling_int16_sse41(size_t iterations);
 uint32_t at_ceiling_int8_avx2(size_t iterations);
 uint32_t at_ceiling_int8_pairs_avx2(size_t iterations);
 uint32_t at_ceiling_int16_avx2(size_t iterations);
@@ -201,7 +206,10 @@ uint32_t at_ceiling_int16_neon(size_t iterations);
 #endif
 
 // What this processor and kernel offer, as bits.
-enum { AT_CPU_AVX2 = 1, AT_CPU_NEON = 2, AT_CPU_DOTPROD = 4, AT_CPU_I8MM = 8, AT_CPU_AVX_VNNI = 16, AT_CPU_AVX512_VNNI = 32, AT_CPU_SSE41 = 64 };
+enum {
+  AT_CPU_AVX2 = 1, AT_CPU_NEON = 2, AT_CPU_DOTPROD = 4, AT_CPU_I8MM = 8, AT_CPU_AVX_VNNI = 16, AT_CPU_AVX512_VNNI = 32,
+  AT_CPU_SSE41 = 64,
+};
 uint32_t at_cpu_features(void);
 
 // A pool of `threads - 1` helpers beside the caller. A region's range 0..<count is cut into pieces of `grain`, taken in
