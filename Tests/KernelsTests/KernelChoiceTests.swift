@@ -9,9 +9,16 @@ import Testing
   }
 
   #if arch(arm64)
-    static let choices = [("neon", [AT_CPU_NEON])]
+    static let choices = [
+      ("neon", [AT_CPU_NEON]), ("dotprod", [AT_CPU_NEON, AT_CPU_DOTPROD]),
+      ("i8mm", [AT_CPU_NEON, AT_CPU_DOTPROD, AT_CPU_I8MM]),
+    ]
   #else
-    static let choices = [("sse41", [AT_CPU_SSE41]), ("avx2", [AT_CPU_SSE41, AT_CPU_AVX2])]
+    static let choices = [
+      ("sse41", [AT_CPU_SSE41]), ("avx2", [AT_CPU_SSE41, AT_CPU_AVX2]),
+      ("avxvnni", [AT_CPU_SSE41, AT_CPU_AVX2, AT_CPU_AVX_VNNI]),
+      ("avx512vnni", [AT_CPU_SSE41, AT_CPU_AVX2, AT_CPU_AVX_VNNI, AT_CPU_AVX512_VNNI]),
+    ]
   #endif
 
   @Test("Each generation of processors gets the kernels written for it", arguments: choices)

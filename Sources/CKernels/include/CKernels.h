@@ -186,8 +186,12 @@ AT_DECLARE_KERNELS(sse41)
 AT_DECLARE_KERNELS(avx2)
 void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
+void at_gemm_int8_avxvnni(const at_gemm *);
+void at_gemm_int8_avx512vnni(const at_gemm *);
 #elif defined(__aarch64__)
 AT_DECLARE_KERNELS(neon)
+void at_gemm_int8_dotprod(const at_gemm *);
+void at_gemm_int8_i8mm(const at_gemm *);
 #endif
 
 // The ceiling of a way of multiplying: its instructions over and over on registers, without loads. An iteration is
@@ -200,9 +204,13 @@ uint32_t at_ceiling_int16_sse41(size_t iterations);
 uint32_t at_ceiling_int8_avx2(size_t iterations);
 uint32_t at_ceiling_int8_pairs_avx2(size_t iterations);
 uint32_t at_ceiling_int16_avx2(size_t iterations);
+uint32_t at_ceiling_int8_avxvnni(size_t iterations);
+uint32_t at_ceiling_int8_avx512vnni(size_t iterations);
 #elif defined(__aarch64__)
 uint32_t at_ceiling_int8_neon(size_t iterations);
 uint32_t at_ceiling_int16_neon(size_t iterations);
+uint32_t at_ceiling_int8_dotprod(size_t iterations);
+uint32_t at_ceiling_int8_i8mm(size_t iterations);
 #endif
 
 // What this processor and kernel offer, as bits.
