@@ -4,10 +4,16 @@
 #elif defined(__x86_64__)
 #include <cpuid.h>
 
-// The compiler of Swift 6.0 cannot ask for this by name.
+// The compiler of Swift 6.0 cannot ask for these two by name. Both work on registers of AVX, which the system has to
+// save: they count only beside AVX2, which is asked for by name.
 static int has_f16c(void) {
   unsigned a, b, c, d;
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+static int has_avx_vnni(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+         (a & 1u << 4) != 0;
 }
 #endif
 
@@ -16,7 +22,11 @@ uint32_t at_cpu_features(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("sse4.1")) features |= AT_CPU_SSE41;
-  if (__builtin_cpu_supports("avx2") && has_f16c()) features |= AT_CPU_AVX2;
+  if (__builtin_cpu_supports("avx2") && has_f16c()) {
+    features |= AT_CPU_AVX2;
+    if (has_avx_vnni()) features |= AT_CPU_AVX_VNNI;
+    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) features |= AT_CPU_AVX512_VNNI;
+  }
 #elif defined(__aarch64__)
   unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
   features |= AT_CPU_NEON;

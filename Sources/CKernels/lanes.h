@@ -1,21 +1,8 @@
-// What the vector kernels are written in: eight lanes of float, whatever registers hold them, and the elementary
-// functions of Sources/Kernels/ReferenceMath.swift, operation by operation.
+// What the kernels share beyond single instructions: the elementary functions of Sources/Kernels/ReferenceMath.swift,
+// operation by operation, and the end of a matrix product. Written in the lanes of the instruction set whose header
+// (lanes_*.h) comes before.
 #pragma once
-#include "CKernels.h"
-
-#pragma STDC FP_CONTRACT OFF
-
-#define UNROLLED _Pragma("clang loop unroll(full)")
-
-#if defined(__x86_64__)
-#include "lanes_avx2.h"
-#define HAVE_LANES 1
-#elif defined(__aarch64__)
-#include "lanes_neon.h"
-#define HAVE_LANES 1
-#endif
-
-#if HAVE_LANES
+#include "kernel.h"
 
 static const float rounding_magic = 12582912.0f; // 1.5 * 2^23
 
@@ -79,18 +66,8 @@ KERNEL_INLINE f8 gelu8(f8 x) {
   return add(half, mul(magnitude(half), erf));
 }
 
-// Which rows a tile of an int8 product takes: `rows` from the first on, or in a paired product half as many and those that
-// hold the differences to them.
-static inline __attribute__((always_inline)) void rows_of_tile(const at_gemm *a, const int rows, size_t first,
-                                                               size_t *index) {
-  UNROLLED for (int r = 0; r < rows; r++) {
-    const bool second = a->paired && r >= rows / 2;
-    index[r] = second ? a->row_count / 2 + first + (size_t)(r - rows / 2) : first + (size_t)r;
-  }
-}
-
-// The end of a matrix product: what is added to the eight outputs of a panel in some rows, and where they go. The second
-// half of the rows of a paired product are those paired with the first.
+// The end of a matrix product: what is added to the eight outputs of a panel in some rows, and where they go. The
+// second half of the rows of a paired product are those paired with the first.
 KERNEL_INLINE void store_rows(const int rows, const at_gemm *a, const size_t *index, size_t panel, f8 *y) {
   const size_t first = panel * AT_PANEL, count = a->outputs - first;
   const f8 bias = a->bias ? load8(a->bias + first) : all(0);
@@ -105,10 +82,3 @@ KERNEL_INLINE void store_rows(const int rows, const at_gemm *a, const size_t *in
                residual ? add(y[r], load_some(residual + row * a->residual_stride + first, count)) : y[r]);
   }
 }
-
-// The panels to compute end here: those that are asked for and hold outputs.
-static inline size_t last_panel(const at_gemm *a) {
-  const size_t used = (a->outputs + AT_PANEL - 1) / AT_PANEL;
-  return a->panel_end < used ? a->panel_end : used;
-}
-#endif

@@ -1,12 +1,16 @@
 // Eight lanes as one AVX2 register. Every function carries its instruction set itself, so that the rest of the target
 // stays at the baseline; nothing here may be called without AT_CPU_AVX2.
 #pragma once
+#include "kernel.h"
 #include <immintrin.h>
 
-#define KERNEL __attribute__((target("avx2,f16c")))
-#define KERNEL_INLINE static inline __attribute__((target("avx2,f16c"), always_inline))
+#define KERNEL_TARGET "avx2,f16c"
+#define KERNEL __attribute__((target(KERNEL_TARGET)))
+#define KERNEL_INLINE static inline __attribute__((target(KERNEL_TARGET), always_inline))
 #define KERNEL_NAME(name) at_##name##_avx2
 #define CEILING_NAME_OF(name) at_ceiling_##name##_avx2
+
+enum { VECTORS = 2 }; // in a row of a tile of registers
 
 typedef __m256 f8;
 
@@ -89,6 +93,9 @@ KERNEL_INLINE pair load_pair(const int16_t *x) {
 KERNEL_INLINE pair ones(void) { return _mm256_set1_epi16(1); }
 KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, x)); }
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+x"(*x)); }
+KERNEL_INLINE i8 load_integers(const int32_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
+KERNEL_INLINE i8 add_integers(i8 a, i8 b) { return _mm256_add_epi32(a, b); }
+KERNEL_INLINE i8 times(i8 a, int32_t n) { return _mm256_mullo_epi32(a, _mm256_set1_epi32(n)); }
 KERNEL_INLINE f8 to_float(i8 x) { return _mm256_cvtepi32_ps(x); }
 
 // Ties to even, for magnitudes below 2^31.

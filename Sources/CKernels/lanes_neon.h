@@ -1,11 +1,15 @@
 // Eight lanes as two NEON registers, which every aarch64 processor has.
 #pragma once
+#include "kernel.h"
 #include <arm_neon.h>
 
+#define KERNEL_TARGET "neon"
 #define KERNEL
 #define KERNEL_INLINE static inline __attribute__((always_inline))
 #define KERNEL_NAME(name) at_##name##_neon
 #define CEILING_NAME_OF(name) at_ceiling_##name##_neon
+
+enum { VECTORS = 2 }; // in a row of a tile of registers
 
 typedef struct {
   float32x4_t low, high;
@@ -114,6 +118,9 @@ KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) {
   return sum;
 }
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+w"(x->first), "+w"(x->second)); }
+KERNEL_INLINE i8 load_integers(const int32_t *x) { return (i8){vld1q_s32(x), vld1q_s32(x + 4)}; }
+KERNEL_INLINE i8 add_integers(i8 a, i8 b) { return (i8){vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
+KERNEL_INLINE i8 times(i8 a, int32_t n) { return (i8){vmulq_n_s32(a.low, n), vmulq_n_s32(a.high, n)}; }
 KERNEL_INLINE f8 to_float(i8 x) { return (f8){vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)}; }
 // Ties to even, for magnitudes below 2^31.
 KERNEL_INLINE i8 nearest(f8 x) { return (i8){vcvtnq_s32_f32(x.low), vcvtnq_s32_f32(x.high)}; }

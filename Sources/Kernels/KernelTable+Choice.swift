@@ -19,17 +19,25 @@ package enum KernelChoiceError: Error, Equatable, CustomStringConvertible {
 
 extension KernelTable {
   /// Every name that some processor knows, from the slowest to the fastest.
-  private static let names = ["oracle", "portable", "avx2", "neon"]
+  private static let names = [
+    "oracle", "portable", "sse41", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm",
+  ]
 
   /// The tables that this processor can run, from the slowest to the fastest.
   package static var available: [KernelTable] { available(for: at_cpu_features()) }
 
   private static func available(for features: UInt32) -> [KernelTable] {
+    func has(_ needed: Int...) -> Bool { needed.allSatisfy { features & UInt32($0) != 0 } }
     var tables = [Oracle.kernels, Portable.kernels]
     #if arch(x86_64)
-      if features & UInt32(AT_CPU_AVX2) != 0 { tables.append(avx2) }
+      if has(AT_CPU_SSE41) { tables.append(sse41) }
+      if has(AT_CPU_AVX2) { tables.append(avx2) }
+      if has(AT_CPU_AVX2, AT_CPU_AVX_VNNI) { tables.append(avxVNNI) }
+      if has(AT_CPU_AVX2, AT_CPU_AVX512_VNNI) { tables.append(avx512VNNI) }
     #elseif arch(arm64)
-      if features & UInt32(AT_CPU_NEON) != 0 { tables.append(neon) }
+      if has(AT_CPU_NEON) { tables.append(neon) }
+      if has(AT_CPU_NEON, AT_CPU_DOTPROD) { tables.append(dotprod) }
+      if has(AT_CPU_NEON, AT_CPU_I8MM) { tables.append(i8mm) }
     #endif
     return tables
   }
@@ -50,6 +58,24 @@ extension KernelTable {
   }
 
   #if arch(x86_64)
+    static let sse41 = KernelTable(
+      name: "sse41",
+      quantizeRows: at_quantize_rows_sse41,
+      gemmInt8: at_gemm_int8_sse41,
+      gemmInt8Pairs: at_gemm_int8_pairs_sse41,
+      gemmFloat32: at_gemm_float32_sse41,
+      gemmFloat16: at_gemm_float16_sse41,
+      layerNorm: at_layer_norm_sse41,
+      channelSums: at_channel_sums_sse41,
+      affine: at_affine_sse41,
+      map: at_map_sse41,
+      add: at_add_sse41,
+      gatedGELU: at_gated_gelu_sse41,
+      attention: at_attention_sse41,
+      attentionPack: at_attention_pack_sse41,
+      attentionInt16: at_attention_int16_sse41,
+      ceilings: (at_ceiling_int8_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int16_sse41))
+
     static let avx2 = KernelTable(
       name: "avx2",
       quantizeRows: at_quantize_rows_avx2,
@@ -67,6 +93,11 @@ extension KernelTable {
       attentionPack: at_attention_pack_avx2,
       attentionInt16: at_attention_int16_avx2,
       ceilings: (at_ceiling_int8_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int16_avx2))
+
+    static let avxVNNI = avx2.multiplying(
+      name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni)
+    static let avx512VNNI = avx2.multiplying(
+      name: "avx512vnni", by: at_gemm_int8_avx512vnni, ceiling: at_ceiling_int8_avx512vnni)
   #elseif arch(arm64)
     static let neon = KernelTable(
       name: "neon",
@@ -85,5 +116,26 @@ extension KernelTable {
       attentionPack: at_attention_pack_neon,
       attentionInt16: at_attention_int16_neon,
       ceilings: (at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int16_neon))
+
+    static let dotprod = neon.multiplying(
+      name: "dotprod", by: at_gemm_int8_dotprod, ceiling: at_ceiling_int8_dotprod)
+    static let i8mm = neon.multiplying(
+      name: "i8mm", by: at_gemm_int8_i8mm, ceiling: at_ceiling_int8_i8mm)
+  #endif
+
+  #if arch(x86_64) || arch(arm64)
+    /// This table with another product of integers, which takes weights of any kind.
+    private func multiplying(
+      name: String, by gemm: @escaping @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void,
+      ceiling: @escaping Ceiling
+    ) -> KernelTable {
+      var table = self
+      table.name = name
+      table.gemmInt8 = gemm
+      table.gemmInt8Pairs = gemm
+      table.ceilings?.int8 = ceiling
+      table.ceilings?.int8Pairs = ceiling
+      return table
+    }
   #endif
 }

@@ -6,11 +6,24 @@ import Testing
   @Test("Without a wish the fastest kernels of this processor are taken")
   func fastest() throws {
     #expect(try KernelTable.best().name == KernelTable.available.last?.name)
-    #if arch(arm64)
-      #expect(try KernelTable.best().name == "neon")
-    #else
-      #expect(try KernelTable.best(for: UInt32(AT_CPU_AVX2)).name == "avx2")
-    #endif
+  }
+
+  #if arch(arm64)
+    static let choices = [
+      ("neon", [AT_CPU_NEON]), ("dotprod", [AT_CPU_NEON, AT_CPU_DOTPROD]),
+      ("i8mm", [AT_CPU_NEON, AT_CPU_DOTPROD, AT_CPU_I8MM]),
+    ]
+  #else
+    static let choices = [
+      ("sse41", [AT_CPU_SSE41]), ("avx2", [AT_CPU_SSE41, AT_CPU_AVX2]),
+      ("avxvnni", [AT_CPU_SSE41, AT_CPU_AVX2, AT_CPU_AVX_VNNI]),
+      ("avx512vnni", [AT_CPU_SSE41, AT_CPU_AVX2, AT_CPU_AVX_VNNI, AT_CPU_AVX512_VNNI]),
+    ]
+  #endif
+
+  @Test("Each generation of processors gets the kernels written for it", arguments: choices)
+  func generation(_ name: String, _ features: [Int]) throws {
+    #expect(try KernelTable.best(for: features.reduce(0) { $0 | UInt32($1) }).name == name)
   }
 
   @Test("A processor without vector instructions still runs")

@@ -182,26 +182,42 @@ static inline size_t at_attention_int16_workspace(size_t queries, size_t head_wi
   void at_attention_int16_##suffix(const at_attention_int16 *);
 
 #if defined(__x86_64__)
+AT_DECLARE_KERNELS(sse41)
 AT_DECLARE_KERNELS(avx2)
+void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
+void at_gemm_int8_avxvnni(const at_gemm *);
+void at_gemm_int8_avx512vnni(const at_gemm *);
 #elif defined(__aarch64__)
 AT_DECLARE_KERNELS(neon)
+void at_gemm_int8_dotprod(const at_gemm *);
+void at_gemm_int8_i8mm(const at_gemm *);
 #endif
 
 // The ceiling of a way of multiplying: its instructions over and over on registers, without loads. An iteration is
 // AT_CEILING_PRODUCTS multiply-accumulates; what is returned means nothing.
 enum { AT_CEILING_PRODUCTS = 256 };
 #if defined(__x86_64__)
+uint32_t at_ceiling_int8_sse41(size_t iterations);
+uint32_t at_ceiling_int8_pairs_sse41(size_t iterations);
+uint32_t at_ceiling_int16_sse41(size_t iterations);
 uint32_t at_ceiling_int8_avx2(size_t iterations);
 uint32_t at_ceiling_int8_pairs_avx2(size_t iterations);
 uint32_t at_ceiling_int16_avx2(size_t iterations);
+uint32_t at_ceiling_int8_avxvnni(size_t iterations);
+uint32_t at_ceiling_int8_avx512vnni(size_t iterations);
 #elif defined(__aarch64__)
 uint32_t at_ceiling_int8_neon(size_t iterations);
 uint32_t at_ceiling_int16_neon(size_t iterations);
+uint32_t at_ceiling_int8_dotprod(size_t iterations);
+uint32_t at_ceiling_int8_i8mm(size_t iterations);
 #endif
 
 // What this processor and kernel offer, as bits.
-enum { AT_CPU_AVX2 = 1, AT_CPU_NEON = 2, AT_CPU_DOTPROD = 4, AT_CPU_I8MM = 8, AT_CPU_AVX_VNNI = 16, AT_CPU_AVX512_VNNI = 32, AT_CPU_SSE41 = 64 };
+enum {
+  AT_CPU_AVX2 = 1, AT_CPU_NEON = 2, AT_CPU_DOTPROD = 4, AT_CPU_I8MM = 8, AT_CPU_AVX_VNNI = 16, AT_CPU_AVX512_VNNI = 32,
+  AT_CPU_SSE41 = 64,
+};
 uint32_t at_cpu_features(void);
 
 // A pool of `threads - 1` helpers beside the caller. A region's range 0..<count is cut into pieces of `grain`, taken in

@@ -1,11 +1,11 @@
-// Attention for one head in integers: each packed tile of keys and values is read once for a block of queries, ROWS at a
-// time. In scores, lanes are keys; in weighted values, lanes are the head's channels. Neighbouring channels, or keys, are
-// multiplied and added by one instruction.
-#include "lanes.h"
-#if HAVE_LANES
+// Attention for one head in integers: each packed tile of keys and values is read once for a block of queries,
+// CODED_QUERIES at a time. In scores, lanes are keys; in weighted values, lanes are the head's channels. Neighbouring
+// channels, or keys, are multiplied and added by one instruction.
+#pragma once
+#include "attention_rows.h"
 #include <string.h>
 
-enum { ROWS = 4, VECTORS = 2, TILE = AT_ATTENTION_TILE };
+enum { CODED_QUERIES = 4 }; // of a tile of registers of VECTORS vectors
 
 static const float log2_e = 1.44269504f;
 
@@ -33,16 +33,16 @@ typedef struct {
   float *maximum;    // [queries]
   float *normaliser; // [queries]
   float *sums;       // [queries][head_width, rounded up to 8]: weighted values, still to be divided by the normaliser
-  float *scores;     // [ROWS][TILE]
-  int16_t *weights;  // [ROWS][TILE]: probabilities, still to be divided by the normaliser
-} state;
+  float *scores;     // [CODED_QUERIES][TILE]
+  int16_t *weights;  // [CODED_QUERIES][TILE]: probabilities, still to be divided by the normaliser
+} coded_state;
 
-static state state_in(const at_attention_int16 *a) {
-  state s = {.codes = a->workspace};
+static coded_state state_in(const at_attention_int16 *a) {
+  coded_state s = {.codes = a->workspace};
   const size_t codes = a->queries * 2 * at_attention_pairs(a->head_width) * sizeof(int16_t);
   s.scores = (float *)((char *)a->workspace + (codes + 31) / 32 * 32);
-  s.weights = (int16_t *)(s.scores + ROWS * TILE);
-  s.sums = (float *)(s.weights + ROWS * TILE);
+  s.weights = (int16_t *)(s.scores + CODED_QUERIES * TILE);
+  s.sums = (float *)(s.weights + CODED_QUERIES * TILE);
   s.scale = s.sums + a->queries * at_attention_values(a->head_width);
   s.maximum = s.scale + a->queries;
   s.normaliser = s.maximum + a->queries;
@@ -101,7 +101,7 @@ KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
   }
 }
 
-KERNEL_INLINE void take_queries(const at_attention_int16 *a, const state *s) {
+KERNEL_INLINE void take_queries(const at_attention_int16 *a, const coded_state *s) {
   const size_t stride = 2 * at_attention_pairs(a->head_width);
   for (size_t i = 0; i < a->queries; i++) {
     const float *q = a->q + i * a->q_stride;
@@ -119,13 +119,13 @@ KERNEL_INLINE void take_queries(const at_attention_int16 *a, const state *s) {
 }
 
 // All TILE scores of some queries: those of keys that do not exist are never looked at.
-KERNEL_INLINE void score(const int rows, const at_attention_int16 *a, const state *s, const packed_tile *t,
-                         size_t query) {
+KERNEL_INLINE void score_coded(const int rows, const at_attention_int16 *a, const coded_state *s, const packed_tile *t,
+                               size_t query) {
   const size_t pairs = at_attention_pairs(a->head_width);
-  const int16_t *q[ROWS];
+  const int16_t *q[CODED_QUERIES];
   UNROLLED for (int r = 0; r < rows; r++) q[r] = s->codes + (query + (size_t)r) * pairs * 2;
   for (size_t j = 0; j < t->count; j += 8 * VECTORS) {
-    i8 sum[ROWS][VECTORS];
+    i8 sum[CODED_QUERIES][VECTORS];
     UNROLLED for (int r = 0; r < rows; r++) {
       UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = zeros();
     }
@@ -147,29 +147,8 @@ KERNEL_INLINE void score(const int rows, const at_attention_int16 *a, const stat
   }
 }
 
-// Keys of the tile that a query sees.
-static inline size_t visible_keys(const at_attention_int16 *a, const packed_tile *t, size_t query) {
-  if (!a->causal) return t->count;
-  const size_t end = a->first_query + query + 1;
-  if (end <= t->first) return 0;
-  return end - t->first < t->count ? end - t->first : t->count;
-}
-
-// Adds the bias to the scores of one query and finds its new maximum.
-KERNEL_INLINE float bias_and_maximum(const at_attention_int16 *a, const state *s, const packed_tile *t, size_t query,
-                                     size_t visible, float *p) {
-  if (a->bias) {
-    const float *bias = a->bias + ((ptrdiff_t)t->first - (ptrdiff_t)(a->first_query + query));
-    const f8 gate = all(a->gate[query] * log2_e);
-    for (size_t j = 0; j < visible; j += 8)
-      store8(p + j, add(load8(p + j), mul(gate, load_some(bias + j, visible - j))));
-  }
-  f8 maximum = all(s->maximum[query]);
-  size_t j = 0;
-  for (; j + 8 <= visible; j += 8) maximum = greater(load8(p + j), maximum);
-  float greatest = greatest_lane(maximum);
-  for (; j < visible; j++) greatest = p[j] > greatest ? p[j] : greatest;
-  return greatest;
+static inline size_t coded_keys_seen(const at_attention_int16 *a, const packed_tile *t, size_t query) {
+  return visible_keys(a->causal, a->first_query + query, t->first, t->count);
 }
 
 // The weights of one query, whole numbers of 2^-14, zero for keys that it does not see; returns their sum.
@@ -190,12 +169,14 @@ KERNEL_INLINE float weigh_keys(size_t count, size_t visible, float maximum, cons
 }
 
 // correction: what the sums so far are to be scaled by.
-KERNEL_INLINE void soften(const int rows, const at_attention_int16 *a, const state *s, const packed_tile *t,
-                          size_t query, float correction[8]) {
+KERNEL_INLINE void soften_coded(const int rows, const at_attention_int16 *a, const coded_state *s, const packed_tile *t,
+                                size_t query, float correction[8]) {
   float maximum[8] = {0};
   for (int r = 0; r < rows; r++) {
-    const size_t i = query + (size_t)r;
-    maximum[r] = bias_and_maximum(a, s, t, i, visible_keys(a, t, i), s->scores + r * TILE);
+    const size_t i = query + (size_t)r, position = a->first_query + i;
+    const float *bias = a->bias ? a->bias + ((ptrdiff_t)t->first - (ptrdiff_t)position) : NULL;
+    const float gate = bias ? a->gate[i] * log2_e : 0;
+    maximum[r] = bias_and_maximum(s->scores + r * TILE, coded_keys_seen(a, t, i), bias, gate, s->maximum[i]);
     correction[r] = s->maximum[i] - maximum[r];
   }
   f8 power = load8(correction);
@@ -203,17 +184,18 @@ KERNEL_INLINE void soften(const int rows, const at_attention_int16 *a, const sta
   store8(correction, power);
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
-    const float sum = weigh_keys(t->count, visible_keys(a, t, i), maximum[r], s->scores + r * TILE, s->weights + r * TILE);
+    const size_t seen = coded_keys_seen(a, t, i);
+    const float sum = weigh_keys(t->count, seen, maximum[r], s->scores + r * TILE, s->weights + r * TILE);
     s->normaliser[i] = s->normaliser[i] * correction[r] + sum;
     s->maximum[i] = maximum[r];
   }
 }
 
 // Adds the tile's weighted values to channels d..<d + 8 * vectors.
-KERNEL_INLINE void add_values(const int rows, const int vectors, const at_attention_int16 *a, const state *s,
+KERNEL_INLINE void add_values(const int rows, const int vectors, const at_attention_int16 *a, const coded_state *s,
                               const packed_tile *t, size_t query, size_t d, const float *correction) {
   const size_t width = at_attention_values(a->head_width);
-  i8 sum[ROWS][VECTORS];
+  i8 sum[CODED_QUERIES][VECTORS];
   UNROLLED for (int r = 0; r < rows; r++) {
     UNROLLED for (int i = 0; i < vectors; i++) sum[r][i] = zeros();
   }
@@ -234,52 +216,51 @@ KERNEL_INLINE void add_values(const int rows, const int vectors, const at_attent
   }
 }
 
-KERNEL_INLINE void attend(const int rows, const at_attention_int16 *a, const state *s, const packed_tile *t,
-                          size_t query) {
-  if (visible_keys(a, t, query + (size_t)rows - 1) == 0) return;
+KERNEL_INLINE void attend_coded(const int rows, const at_attention_int16 *a, const coded_state *s, const packed_tile *t,
+                                size_t query) {
+  if (coded_keys_seen(a, t, query + (size_t)rows - 1) == 0) return;
   float correction[8] = {0};
-  score(rows, a, s, t, query);
-  soften(rows, a, s, t, query, correction);
+  score_coded(rows, a, s, t, query);
+  soften_coded(rows, a, s, t, query, correction);
   for (size_t d = 0; d < a->head_width; d += 8 * VECTORS) {
-    if (a->head_width - d > 8) add_values(rows, 2, a, s, t, query, d, correction);
+    if (a->head_width - d > 8) add_values(rows, VECTORS, a, s, t, query, d, correction);
     else add_values(rows, 1, a, s, t, query, d, correction);
   }
 }
 
-KERNEL static void attend_rows(const at_attention_int16 *a, const state *s, const packed_tile *t, size_t query) {
-  attend(ROWS, a, s, t, query);
+KERNEL static void attend_coded_rows(const at_attention_int16 *a, const coded_state *s, const packed_tile *t,
+                                     size_t query) {
+  attend_coded(CODED_QUERIES, a, s, t, query);
 }
-KERNEL static void attend_row(const at_attention_int16 *a, const state *s, const packed_tile *t, size_t query) {
-  attend(1, a, s, t, query);
+KERNEL static void attend_coded_row(const at_attention_int16 *a, const coded_state *s, const packed_tile *t,
+                                    size_t query) {
+  attend_coded(1, a, s, t, query);
 }
 
 KERNEL void KERNEL_NAME(attention_int16)(const at_attention_int16 *a) {
-  const state s = state_in(a);
+  const coded_state s = state_in(a);
   take_queries(a, &s);
   const size_t last = a->first_query + a->queries;
   const size_t end = a->causal && last < a->keys ? last : a->keys;
   for (size_t first = 0; first < end; first += TILE) {
     const packed_tile t = tile_at(a, first, end);
     size_t query = 0;
-    for (; query + ROWS <= a->queries; query += ROWS) attend_rows(a, &s, &t, query);
-    for (; query < a->queries; query++) attend_row(a, &s, &t, query);
+    for (; query + CODED_QUERIES <= a->queries; query += CODED_QUERIES) attend_coded_rows(a, &s, &t, query);
+    for (; query < a->queries; query++) attend_coded_row(a, &s, &t, query);
   }
-  for (size_t i = 0; i < a->queries; i++) {
-    const f8 inverse = all(1 / s.normaliser[i]);
-    const float *sums = s.sums + i * at_attention_values(a->head_width);
-    float *out = a->out + i * a->out_stride;
-    for (size_t d = 0; d < a->head_width; d += 8) store_some(out + d, a->head_width - d, mul(load8(sums + d), inverse));
-  }
+  const size_t width = at_attention_values(a->head_width);
+  for (size_t i = 0; i < a->queries; i++)
+    divide_row(s.sums + i * width, s.normaliser[i], a->out + i * a->out_stride, a->head_width);
 }
 
 KERNEL uint32_t CEILING_NAME_OF(int16)(size_t iterations) {
   const int16_t halves[16] = {1, 2, 3};
   pairs8 v = load_pairs(halves);
   const pair x = load_pair(halves);
-  enum { CHAINS = AT_CEILING_PRODUCTS / 16 / 2 };
+  enum { CHAINS = CODED_QUERIES * VECTORS };
   i8 sum[CHAINS];
   UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = zeros();
-  for (size_t n = 0; n < 2 * iterations; n++) {
+  for (size_t n = 0; n < iterations * AT_CEILING_PRODUCTS / (16 * CHAINS); n++) {
     UNROLLED for (int i = 0; i < CHAINS; i++) {
       hide_pairs(&v);
       sum[i] = add_products(sum[i], v, x);
@@ -289,4 +270,3 @@ KERNEL uint32_t CEILING_NAME_OF(int16)(size_t iterations) {
   UNROLLED for (int i = 0; i < CHAINS; i++) total ^= sum_integers(sum[i]);
   return (uint32_t)total;
 }
-#endif

@@ -1,27 +1,26 @@
-// Attention for one head: each tile of keys and values is packed once and all queries pass by, ROWS at a time.
+// Attention for one head: each tile of keys and values is packed once and all queries pass by, QUERIES at a time.
 // In scores, lanes are keys; in weighted values, lanes are the head's channels.
-#include "lanes.h"
-#if HAVE_LANES
+#pragma once
+#include "attention_rows.h"
 
 enum {
-  ROWS = 6,   // queries of a tile of registers
-  BLOCK = 16, // keys, or channels of the head, of a tile of registers
-  STEP = 4,   // vectors that are exponentiated in step
-  TILE = AT_ATTENTION_TILE,
+  QUERIES = 6,         // of a tile of registers
+  BLOCK = 8 * VECTORS, // keys, or channels of the head, of a tile of registers
+  STEP = 4,            // vectors that are exponentiated in step
 };
 
 typedef struct {
   float *keys;       // [head_width][TILE], transposed
   float *values;     // [head_width / BLOCK, rounded up][TILE][BLOCK]
-  float *scores;     // [ROWS][TILE]
+  float *scores;     // [QUERIES][TILE]
   float *maximum;    // [queries]
   float *normaliser; // [queries]
   size_t first;      // key of the tile
   size_t count;      // keys in the tile
-} state;
+} attention_state;
 
 // Eight channels of eight keys; what does not exist is zero.
-KERNEL_INLINE void load_keys(const at_attention *a, const state *s, size_t d, size_t j, f8 v[8]) {
+KERNEL_INLINE void load_keys(const at_attention *a, const attention_state *s, size_t d, size_t j, f8 v[8]) {
   const float *k = a->k + (s->first + j) * a->k_stride + d;
   const size_t width = a->head_width - d;
   if (width >= 8 && j + 8 <= s->count) {
@@ -32,7 +31,7 @@ KERNEL_INLINE void load_keys(const at_attention *a, const state *s, size_t d, si
 }
 
 // Channels that do not exist are zero among the values, up to whole vectors.
-KERNEL static void pack_tile(const at_attention *a, const state *s) {
+KERNEL static void pack_tile(const at_attention *a, const attention_state *s) {
   for (size_t d = 0; d < a->head_width; d += 8) {
     const size_t width = a->head_width - d;
     for (size_t j = 0; j < s->count; j += 8) {
@@ -60,55 +59,35 @@ static inline void prefetch_tile(const at_attention *a, size_t first) {
 }
 
 // Up to BLOCK - 1 keys beyond the tile's count are taken along: whatever the workspace holds there is never looked at.
-KERNEL_INLINE void score(const int rows, const at_attention *a, const state *s, size_t query) {
-  const float *q[ROWS];
+KERNEL_INLINE void score(const int rows, const at_attention *a, const attention_state *s, size_t query) {
+  const float *q[QUERIES];
   UNROLLED for (int r = 0; r < rows; r++) q[r] = a->q + (query + (size_t)r) * a->q_stride;
   const f8 scale = all(a->scale);
   for (size_t j = 0; j < s->count; j += BLOCK) {
-    f8 sum[ROWS][2];
+    f8 sum[QUERIES][VECTORS];
     UNROLLED for (int r = 0; r < rows; r++) {
-      UNROLLED for (int i = 0; i < 2; i++) sum[r][i] = all(0);
+      UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = all(0);
     }
     for (size_t d = 0; d < a->head_width; d++) {
-      const f8 low = load8(s->keys + d * TILE + j), high = load8(s->keys + d * TILE + j + 8);
+      f8 k[VECTORS];
+      UNROLLED for (int i = 0; i < VECTORS; i++) k[i] = load8(s->keys + d * TILE + j + 8 * (size_t)i);
       UNROLLED for (int r = 0; r < rows; r++) {
         const f8 x = all(q[r][d]);
-        sum[r][0] = add(sum[r][0], mul(x, low));
-        sum[r][1] = add(sum[r][1], mul(x, high));
+        UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = add(sum[r][i], mul(x, k[i]));
       }
     }
     UNROLLED for (int r = 0; r < rows; r++) {
-      UNROLLED for (int i = 0; i < 2; i++) store8(s->scores + r * TILE + j + 8 * i, mul(sum[r][i], scale));
+      UNROLLED for (int i = 0; i < VECTORS; i++) store8(s->scores + r * TILE + j + 8 * i, mul(sum[r][i], scale));
     }
   }
 }
 
-// Keys of the tile that a query sees.
-static inline size_t visible_keys(const at_attention *a, const state *s, size_t query) {
-  if (!a->causal) return s->count;
-  const size_t end = a->first_query + query + 1;
-  if (end <= s->first) return 0;
-  return end - s->first < s->count ? end - s->first : s->count;
-}
-
-// Adds the bias to the scores of one query and finds its new maximum.
-KERNEL_INLINE float bias_and_maximum(const at_attention *a, const state *s, size_t query, size_t visible, float *p) {
-  if (a->bias) {
-    const float *bias = a->bias + ((ptrdiff_t)s->first - (ptrdiff_t)(a->first_query + query));
-    const f8 gate = all(a->gate[query]);
-    for (size_t j = 0; j < visible; j += 8)
-      store8(p + j, add(load8(p + j), mul(gate, load_some(bias + j, visible - j))));
-  }
-  f8 maximum = all(s->maximum[query]);
-  size_t j = 0;
-  for (; j + 8 <= visible; j += 8) maximum = greater(load8(p + j), maximum);
-  float greatest = greatest_lane(maximum);
-  for (; j < visible; j++) greatest = p[j] > greatest ? p[j] : greatest;
-  return greatest;
+static inline size_t keys_seen(const at_attention *a, const attention_state *s, size_t query) {
+  return visible_keys(a->causal, a->first_query + query, s->first, s->count);
 }
 
 // Probabilities of one query, still to be divided by their sum, which is returned; zero for keys that it does not see.
-KERNEL_INLINE float exponentiate(const state *s, size_t visible, float maximum, float *p) {
+KERNEL_INLINE float exponentiate(const attention_state *s, size_t visible, float maximum, float *p) {
   const f8 top = all(maximum);
   f8 sum = all(0);
   size_t j = 0;
@@ -131,27 +110,29 @@ KERNEL_INLINE float exponentiate(const state *s, size_t visible, float maximum, 
 }
 
 // correction: what the sums so far are to be scaled by.
-KERNEL static void soften(int rows, const at_attention *a, const state *s, size_t query, float correction[8]) {
+KERNEL static void soften(int rows, const at_attention *a, const attention_state *s, size_t query,
+                          float correction[8]) {
   float maximum[8] = {0};
   for (int r = 0; r < rows; r++) {
-    const size_t i = query + (size_t)r;
-    maximum[r] = bias_and_maximum(a, s, i, visible_keys(a, s, i), s->scores + r * TILE);
+    const size_t i = query + (size_t)r, position = a->first_query + i;
+    const float *bias = a->bias ? a->bias + ((ptrdiff_t)s->first - (ptrdiff_t)position) : NULL;
+    maximum[r] = bias_and_maximum(s->scores + r * TILE, keys_seen(a, s, i), bias, bias ? a->gate[i] : 0, s->maximum[i]);
     correction[r] = s->maximum[i] - maximum[r];
   }
   store8(correction, exp8(load8(correction)));
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
-    const float sum = exponentiate(s, visible_keys(a, s, i), maximum[r], s->scores + r * TILE);
+    const float sum = exponentiate(s, keys_seen(a, s, i), maximum[r], s->scores + r * TILE);
     s->normaliser[i] = s->normaliser[i] * correction[r] + sum;
     s->maximum[i] = maximum[r];
   }
 }
 
 // Adds the tile's values, for up to BLOCK channels of the head from d on.
-KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *a, const state *s, size_t query,
-                         size_t d, const float *correction) {
+KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *a, const attention_state *s,
+                         size_t query, size_t d, const float *correction) {
   const size_t width = a->head_width - d;
-  f8 sum[ROWS][2];
+  f8 sum[QUERIES][VECTORS];
   UNROLLED for (int r = 0; r < rows; r++) {
     const float *out = a->out + (query + (size_t)r) * a->out_stride + d;
     UNROLLED for (int i = 0; i < vectors; i++)
@@ -159,7 +140,7 @@ KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *
   }
   const float *values = s->values + d * TILE;
   for (size_t j = 0; j < s->count; j++) {
-    f8 v[2];
+    f8 v[VECTORS];
     UNROLLED for (int i = 0; i < vectors; i++) v[i] = load8(values + j * BLOCK + 8 * (size_t)i);
     UNROLLED for (int r = 0; r < rows; r++) {
       const f8 p = all(s->scores[r * TILE + (int)j]);
@@ -172,25 +153,25 @@ KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *
   }
 }
 
-KERNEL_INLINE void attend(const int rows, const at_attention *a, const state *s, size_t query) {
-  if (visible_keys(a, s, query + (size_t)rows - 1) == 0) return;
+KERNEL_INLINE void attend(const int rows, const at_attention *a, const attention_state *s, size_t query) {
+  if (keys_seen(a, s, query + (size_t)rows - 1) == 0) return;
   float correction[8] = {0};
   score(rows, a, s, query);
   soften(rows, a, s, query, correction);
   for (size_t d = 0; d < a->head_width; d += BLOCK) {
-    if (a->head_width - d > 8) weigh(rows, 2, a, s, query, d, correction);
+    if (a->head_width - d > 8) weigh(rows, VECTORS, a, s, query, d, correction);
     else weigh(rows, 1, a, s, query, d, correction);
   }
 }
 
-KERNEL static void attend_6(const at_attention *a, const state *s, size_t query) { attend(6, a, s, query); }
-KERNEL static void attend_1(const at_attention *a, const state *s, size_t query) { attend(1, a, s, query); }
+KERNEL static void attend_6(const at_attention *a, const attention_state *s, size_t query) { attend(6, a, s, query); }
+KERNEL static void attend_1(const at_attention *a, const attention_state *s, size_t query) { attend(1, a, s, query); }
 
 KERNEL void KERNEL_NAME(attention)(const at_attention *a) {
-  state s = {.keys = a->workspace};
+  attention_state s = {.keys = a->workspace};
   s.values = s.keys + TILE * a->head_width;
   s.scores = s.values + TILE * (a->head_width + BLOCK);
-  s.maximum = s.scores + TILE * ROWS;
+  s.maximum = s.scores + TILE * QUERIES;
   s.normaliser = s.maximum + a->queries;
   for (size_t i = 0; i < a->queries; i++) {
     s.maximum[i] = -__builtin_inff();
@@ -203,14 +184,11 @@ KERNEL void KERNEL_NAME(attention)(const at_attention *a) {
     pack_tile(a, &s);
     prefetch_tile(a, s.first + TILE);
     size_t query = 0;
-    for (; query + ROWS <= a->queries; query += ROWS) attend_6(a, &s, query);
+    for (; query + QUERIES <= a->queries; query += QUERIES) attend_6(a, &s, query);
     for (; query < a->queries; query++) attend_1(a, &s, query);
   }
   for (size_t i = 0; i < a->queries; i++) {
-    const f8 inverse = all(1 / s.normaliser[i]);
     float *out = a->out + i * a->out_stride;
-    for (size_t d = 0; d < a->head_width; d += 8)
-      store_some(out + d, a->head_width - d, mul(load_some(out + d, a->head_width - d), inverse));
+    divide_row(out, s.normaliser[i], out, a->head_width);
   }
 }
-#endif

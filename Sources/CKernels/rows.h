@@ -1,6 +1,6 @@
 // Quantisation, norms, activations: one pass over rows of floats.
+#pragma once
 #include "lanes.h"
-#if HAVE_LANES
 #include <string.h>
 
 // Oracle.roundToInteger
@@ -175,4 +175,3 @@ KERNEL void KERNEL_NAME(gated_gelu)(const at_gated_gelu *a) {
     }
   }
 }
-#endif

@@ -1,0 +1,32 @@
+// What attention in floats and in integers share: one query's scores, and the end of its row.
+#pragma once
+#include "lanes.h"
+
+enum { TILE = AT_ATTENTION_TILE }; // keys between two rescalings
+
+// Keys that a query at `position` sees of a tile of `count` that begins with `first`.
+static inline size_t visible_keys(bool causal, size_t position, size_t first, size_t count) {
+  if (!causal) return count;
+  if (position < first) return 0;
+  return position + 1 - first < count ? position + 1 - first : count;
+}
+
+// Adds the gated bias, where there is one, to the scores and finds their maximum, which is at least `least`.
+KERNEL_INLINE float bias_and_maximum(float *scores, size_t visible, const float *bias, float gate, float least) {
+  if (bias) {
+    for (size_t j = 0; j < visible; j += 8)
+      store8(scores + j, add(load8(scores + j), mul(all(gate), load_some(bias + j, visible - j))));
+  }
+  f8 maximum = all(least);
+  size_t j = 0;
+  for (; j + 8 <= visible; j += 8) maximum = greater(load8(scores + j), maximum);
+  float greatest = greatest_lane(maximum);
+  for (; j < visible; j++) greatest = scores[j] > greatest ? scores[j] : greatest;
+  return greatest;
+}
+
+// A query's weighted values divided by the sum of its weights.
+KERNEL_INLINE void divide_row(const float *sums, float normaliser, float *out, size_t width) {
+  const f8 inverse = all(1 / normaliser);
+  for (size_t d = 0; d < width; d += 8) store_some(out + d, width - d, mul(load_some(sums + d, width - d), inverse));
+}

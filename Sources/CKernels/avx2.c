@@ -1,0 +1,9 @@
+// The kernels for AVX2 with F16C.
+#if defined(__x86_64__)
+#include "lanes_avx2.h"
+
+#include "attention.h"
+#include "attention_int16.h"
+#include "gemm_float.h"
+#include "rows.h"
+#endif

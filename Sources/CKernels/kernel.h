@@ -1,0 +1,17 @@
+// What every kernel begins with, whatever its instruction set.
+//
+// A kernel is written once, in eight lanes: f8 are eight floats, i8 eight s32, in whatever registers hold them. A file
+// lanes_*.h says what the lanes are for one instruction set, and the C file named after it compiles the kernels for it.
+// The int8 product alone has a file for each way of multiplying: there are more ways than lanes.
+#pragma once
+#include "CKernels.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+#define UNROLLED _Pragma("clang loop unroll(full)")
+
+// The panels to compute end here: those that are asked for and hold outputs.
+static inline size_t last_panel(const at_gemm *a) {
+  const size_t used = (a->outputs + AT_PANEL - 1) / AT_PANEL;
+  return a->panel_end < used ? a->panel_end : used;
+}

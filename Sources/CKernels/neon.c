@@ -1,0 +1,9 @@
+// The kernels for NEON.
+#if defined(__aarch64__)
+#include "lanes_neon.h"
+
+#include "attention.h"
+#include "attention_int16.h"
+#include "gemm_float.h"
+#include "rows.h"
+#endif

@@ -1,0 +1,9 @@
+// The kernels for SSE4.1.
+#if defined(__x86_64__)
+#include "lanes_sse41.h"
+
+#include "attention.h"
+#include "attention_int16.h"
+#include "gemm_float.h"
+#include "rows.h"
+#endif
