@@ -29,6 +29,7 @@ private struct Unpacked {
     let quads = (shape.inputs + 3) / 4
     let codes = type == .i8 ? try elements(name + ".weight", Int8.self) : []
     let scales = type == .i8 ? try elements(name + ".scale", Float.self) : []
+    let tapScales = type == .i8 && shape.taps > 1 ? try elements(name + ".tap_scale", Float.self) : []
     let halves = type == .f16 ? try elements(name + ".weight", UInt16.self) : []
     let floats = type == .f32 ? try elements(name + ".weight", Float.self) : []
     #expect(codes.allSatisfy { $0 != -128 }, "\(name)")
@@ -39,7 +40,7 @@ private struct Unpacked {
         for tap in 0..<shape.taps {
           if type == .i8 {
             let code = codes[((o / 8 * shape.taps * quads + tap * quads + input / 4) * 8 + o % 8) * 4 + input % 4]
-            let scale = Double(scales[o])
+            let scale = Double(scales[o]) * Double(tapScales.isEmpty ? 1 : tapScales[tap])
             result.append((Double(code) * scale, scale / 2 * 1.00001))
           } else {
             let index = (o / 8 * shape.taps * shape.inputs + tap * shape.inputs + input) * 8 + o % 8

@@ -1,5 +1,6 @@
 import Foundation
 import Models
+import Tensors
 
 @testable import Converter
 
@@ -82,7 +83,17 @@ struct MicroCheckpoint {
   ) {
     let stage = request.stage
     switch request {
+    case .matrix(let name, let shape, _, _) where name.contains(".phases."):
+      let whole = String(name.prefix(upTo: name.range(of: ".phases.")!.lowerBound))
+      if folded[whole] == nil {
+        let kernel = MatrixShape(outputs: shape.outputs, inputs: shape.inputs, taps: 9)
+        add(.matrix(name: whole, kernel, .quantized, bias: true), spelling, withLora: withLora, &generator)
+      }
+      folded[name] = phase(Int(name.suffix(1))!, of: folded[whole]!)
+      folded[name + ".bias"] = folded[whole + ".bias"]
     case .matrix(let name, let shape, _, let bias):
+      // The phases of an upsampler have made it.
+      if folded[name] != nil { return }
       let row = shape.inputs * shape.taps
       // Rows of very different size, so that a scale that belongs to another row shows.
       let values = generator.floats(shape.outputs * row).enumerated().map { $1 * Float(1 + $0 / row % 7) }
@@ -113,6 +124,18 @@ struct MicroCheckpoint {
       _ = put(stage, name + ".weight", spelling, PlainTensor(shape: [rows, columns], values: values))
       folded[name] = values.map(Double.init)
     }
+  }
+
+  /// A 3x3 kernel's sums over what falls on each of 2x2 pixels, at one of the four places within an enlarged pixel.
+  private func phase(_ phase: Int, of kernel: [Double]) -> [Double] {
+    var sums = [Double](repeating: 0, count: kernel.count / 9 * 4)
+    for (index, weight) in kernel.enumerated() {
+      let (pair, tap) = index.quotientAndRemainder(dividingBy: 9)
+      // Where the tap lands in the enlarged picture, halved, relative to the first of the two pixels.
+      func pixel(_ place: Int, _ tap: Int) -> Int { Int((Double(place + tap - 1) / 2).rounded(.down)) - (place - 1) }
+      sums[pair * 4 + 2 * pixel(phase / 2, tap / 3) + pixel(phase % 2, tap % 3)] += weight
+    }
+    return sums
   }
 
   /// A weight as torch's weight_norm over the last dimension keeps it.

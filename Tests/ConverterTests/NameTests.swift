@@ -86,6 +86,11 @@ private struct Published {
             #expect(left[.beats]?.removeValue(forKey: stem + direction) == [shape.outputs, shape.inputs, shape.taps])
           }
           #expect(take(request.name + ".bias", stage) == shape.outputs)
+        case .matrix(let name, let shape, _, _) where NameMap.phase(name) != nil:
+          // All phases are of one tensor, which the UNet asks for by itself as well.
+          guard stage == .vae, NameMap.phase(name) == 0 else { continue }
+          #expect(take(name + ".weight", stage) == shape.outputs * shape.inputs * 9, "\(model.name): \(name)")
+          #expect(take(name + ".bias", stage) == shape.outputs, "\(model.name): \(name)")
         case .matrix(let name, let shape, _, let bias):
           #expect(take(name + ".weight", stage) == shape.outputs * shape.inputs * shape.taps, "\(model.name): \(name)")
           if bias { #expect(take(name + ".bias", stage) == shape.outputs, "\(model.name): \(name)") }

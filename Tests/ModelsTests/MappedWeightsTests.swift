@@ -21,6 +21,7 @@ private struct Declared {
     Declared(name: "unet.a.scale", type: .f32, dimensions: [16]),
     Declared(name: "unet.a.sum", type: .i32, dimensions: [9, 16]),
     Declared(name: "unet.a.bias", type: .f32, dimensions: [16]),
+    Declared(name: "unet.a.tap_scale", type: .f32, dimensions: [9]),
   ]
 
   @discardableResult
@@ -87,21 +88,21 @@ private struct Declared {
     }
   }
 
-  @Test("A missing tensor is named", arguments: 0..<4)
+  @Test("A missing tensor is named", arguments: 0..<5)
   func missing(_ index: Int) throws {
     var tensors = Self.int8
     let name = tensors.remove(at: index).name
     guard case .missing(_, name)? = try refusal(tensors) else { return fail("\(name) is not missed") }
   }
 
-  @Test("A tensor of another type is named with both types", arguments: 0..<4)
+  @Test("A tensor of another type is named with both types", arguments: 0..<5)
   func wrongType(_ index: Int) throws {
     var tensors = Self.int8
     tensors[index].type = index == 2 ? .f32 : .i32
     guard case .type(_, tensors[index].name, let expected, "\(tensors[index].type)")? = try refusal(tensors) else {
       return fail("\(tensors[index].name) of another type is taken")
     }
-    #expect(expected.contains(["int8", "f32", "i32", "f32"][index]))
+    #expect(expected.contains(["int8", "f32", "i32", "f32", "f32"][index]))
   }
 
   @Test("Layers that stay float take no int8 and no f16")
@@ -115,7 +116,7 @@ private struct Declared {
     }
   }
 
-  @Test("A tensor of another shape is named with both shapes", arguments: 0..<4)
+  @Test("A tensor of another shape is named with both shapes", arguments: 0..<5)
   func wrongShape(_ index: Int) throws {
     for change in [-1, 1] {
       var tensors = Self.int8
