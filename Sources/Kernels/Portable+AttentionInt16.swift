@@ -102,7 +102,8 @@ extension Portable {
     for j in stride(from: 0, to: count, by: 8) {
       var sum = SIMD8<Int32>.zero
       for d in stride(from: 0, to: s.channels, by: 2) { sum = addProducts(sum, packed.key(j, d), s.codes + d) }
-      store((Lanes(sum) * load(packed.keyScale + j)) * Lanes(repeating: scale), s.scores + j)
+      let scaled: Lanes = Lanes(sum) * load(packed.keyScale + j)
+      store(scaled * scale, s.scores + j)
     }
   }
 

@@ -279,8 +279,9 @@ struct GemmProblem: CustomStringConvertible {
           panel_end: pairs.count / 8, outputs: pairs.count, residual: nil, residual_stride: 0, out: out.base,
           out_stride: pairs.count, paired: false, pair_residual: nil, pair_out: nil))
     }
-    let expected = codes.flatMap { x in
-      pairs.map { w in Float((x[0] + x[3] - 18) * w.a + (x[1] + x[2] - 18) * w.b) }
+    let expected = codes.flatMap { x -> [Float] in
+      let (outer, inner) = (x[0] + x[3] - 18, x[1] + x[2] - 18)
+      return pairs.map { w in Float(outer * w.a + inner * w.b) }
     }
     #expect(out.elements == expected)
   }

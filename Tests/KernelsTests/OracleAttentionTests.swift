@@ -123,7 +123,8 @@ private let unit = 0x1p-24
         // Each weight: the rounding of its score, of exp, and of at most one rescaling a tile; then sums over the keys.
         let score = Double(head.width + 4) * unit * size
         let tiles = Double((weights.count + 63) / 64)
-        let relative = 2 * (score + (tiles + 1) * (2e-7 + 4 * unit) + Double(weights.count) * unit)
+        let (exponentials, sums) = ((tiles + 1) * (2e-7 + 4 * unit), Double(weights.count) * unit)
+        let relative = 2 * (score + exponentials + sums)
         let total = weights.reduce(0, +)
         let sum = zip(weights, values).reduce(0) { $0 + $1.0 / total * abs($1.1) }
         #expect(abs(Double(out[i * head.width + d]) - exact) <= relative * sum)
