@@ -182,7 +182,7 @@ extension Pipeline {
       let output = run.featureMap(like: input)
       run.serial {
         for image in 0..<plan.images {
-          (input.base + image * latents.count).update(from: latents, count: latents.count)
+          (input.tokens.base + image * latents.count).update(from: latents, count: latents.count)
         }
         text.base.update(from: context, count: context.count)
       }
@@ -207,7 +207,7 @@ extension Pipeline {
     let scaling = Float(configuration.vae.scalingFactor)
     return try stage(.vae, progress) { [networks] run, output in
       let input = run.featureMap(1, plan.latentHeight, plan.latentWidth, plan.latentChannels)
-      run.serial { for (index, value) in latents.enumerated() { input.base[index] = value / scaling } }
+      run.serial { for (index, value) in latents.enumerated() { input.tokens.base[index] = value / scaling } }
       let picture = run.featureMap(1, plan.height, plan.width, 3)
       networks.vae(input, into: picture, run)
       run.serial { output = picture.tokens.elements.map { min(max($0 / 2 + 0.5, 0), 1) } }

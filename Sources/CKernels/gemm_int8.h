@@ -87,10 +87,12 @@ TILE_INLINE void finish(const int rows, const int panels, const at_gemm *a, cons
 
 // The results' lines of the cache come while the tile is computed.
 TILE_INLINE void fetch_results(const int rows, const at_gemm *a, const size_t *index, size_t panel) {
+  const size_t bytes = a->halves ? sizeof(uint16_t) : sizeof(float);
   UNROLLED for (int r = 0; r < rows; r++) {
     const bool second = a->paired && r >= rows / 2;
     const size_t row = second ? index[r] - a->row_count / 2 : index[r];
-    __builtin_prefetch((second ? a->pair_out : a->out) + row * a->out_stride + panel * AT_PANEL, 1, 3);
+    const char *out = second ? a->pair_out : a->out;
+    __builtin_prefetch(out + (row * a->out_stride + panel * AT_PANEL) * bytes, 1, 3);
   }
 }
 

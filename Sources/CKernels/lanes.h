@@ -66,19 +66,49 @@ KERNEL_INLINE f8 gelu8(f8 x) {
   return add(half, mul(magnitude(half), erf));
 }
 
+// Up to 8 elements of a map from the `i`th on, f32 or f16; zero in the lanes beyond `count`.
+KERNEL_INLINE f8 load_elements(const bool halves, const void *x, size_t i, size_t count) {
+  if (!halves) return load_some((const float *)x + i, count);
+  if (count >= 8) return load_halves((const uint16_t *)x + i);
+  uint16_t lanes[8] = {0};
+  for (size_t j = 0; j < count; j++) lanes[j] = ((const uint16_t *)x)[i + j];
+  return load_halves(lanes);
+}
+KERNEL_INLINE void store_elements(const bool halves, void *x, size_t i, size_t count, f8 v) {
+  if (!halves) {
+    store_some((float *)x + i, count, v);
+    return;
+  }
+  const f8 finite = lesser(greater(v, all(-65504)), all(65504));
+  if (count >= 8) {
+    store_halves((uint16_t *)x + i, finite);
+    return;
+  }
+  uint16_t lanes[8];
+  store_halves(lanes, finite);
+  for (size_t j = 0; j < count; j++) ((uint16_t *)x)[i + j] = lanes[j];
+}
+
 // The end of a matrix product: what is added to the eight outputs of a panel in some rows, and where they go. The
 // second half of the rows of a paired product are those paired with the first.
-KERNEL_INLINE void store_rows(const int rows, const at_gemm *a, const size_t *index, size_t panel, f8 *y) {
+KERNEL_INLINE void store_rows_as(const bool halves, const int rows, const at_gemm *a, const size_t *index,
+                                 size_t panel, f8 *y) {
   const size_t first = panel * AT_PANEL, count = a->outputs - first;
   const f8 bias = a->bias ? load8(a->bias + first) : all(0);
   UNROLLED for (int r = 0; r < rows; r++) {
     const bool second = a->paired && r >= rows / 2;
     const size_t row = second ? index[r] - a->row_count / 2 : index[r];
-    const float *residual = second ? a->pair_residual : a->residual;
-    float *out = second ? a->pair_out : a->out;
+    const void *residual = second ? a->pair_residual : a->residual;
+    void *out = second ? a->pair_out : a->out;
     if (second) y[r] = add(y[r], y[r - rows / 2]);
     else if (a->bias) y[r] = add(y[r], bias);
-    store_some(out + row * a->out_stride + first, count,
-               residual ? add(y[r], load_some(residual + row * a->residual_stride + first, count)) : y[r]);
+    f8 sum = y[r];
+    if (residual) sum = add(sum, load_elements(halves, residual, row * a->residual_stride + first, count));
+    store_elements(halves, out, row * a->out_stride + first, count, sum);
   }
+}
+
+KERNEL_INLINE void store_rows(const int rows, const at_gemm *a, const size_t *index, size_t panel, f8 *y) {
+  if (a->halves) store_rows_as(true, rows, a, index, panel, y);
+  else store_rows_as(false, rows, a, index, panel, y);
 }

@@ -65,6 +65,10 @@ KERNEL_INLINE float greatest_lane(f8 v) {
 
 KERNEL_INLINE f8 load_halves(const uint16_t *x) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x)); }
 
+KERNEL_INLINE void store_halves(uint16_t *x, f8 v) {
+  _mm_storeu_si128((__m128i *)x, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
 // Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
 KERNEL_INLINE __m256i codes8(f8 rounded, int32_t zero) {
   const __m256i magic = _mm256_castps_si256(all(12582912.0f));

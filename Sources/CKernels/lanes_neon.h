@@ -78,6 +78,9 @@ KERNEL_INLINE f8 load_halves(const uint16_t *x) {
   const float16x8_t h = vreinterpretq_f16_u16(vld1q_u16(x));
   return (f8){vcvt_f32_f16(vget_low_f16(h)), vcvt_high_f32_f16(h)};
 }
+KERNEL_INLINE void store_halves(uint16_t *x, f8 v) {
+  vst1q_u16(x, vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(v.low), v.high)));
+}
 
 // Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
 KERNEL_INLINE int16x8_t codes8(f8 rounded, int32_t zero) {

@@ -101,6 +101,27 @@ KERNEL_INLINE f8 load_halves(const uint16_t *x) {
   return (f8){widen_halves(halves), widen_halves(_mm_srli_si128(halves, 8))};
 }
 
+// binary32 of at most 65504 in magnitude to the nearest binary16, ties to even. Normal results: the exponent is moved to
+// its new bias and half a unit, or a little less before an even mantissa, is added before the low bits fall off.
+// Subnormal ones: adding 0.5 aligns the mantissa to units of 2^-24.
+KERNEL_INLINE __m128i narrow_floats(__m128 x) {
+  const __m128i bits = _mm_castps_si128(x), half = _mm_set1_epi32(0x3f000000);
+  const __m128i size = _mm_and_si128(bits, _mm_set1_epi32(0x7fffffff));
+  const __m128i odd = _mm_and_si128(_mm_srli_epi32(size, 13), _mm_set1_epi32(1));
+  const __m128i rounded = _mm_add_epi32(_mm_add_epi32(size, _mm_set1_epi32((int)0xc8000fff)), odd);
+  const __m128i normal = _mm_srli_epi32(rounded, 13);
+  const __m128 shifted = _mm_add_ps(_mm_castsi128_ps(size), _mm_castsi128_ps(half));
+  const __m128i subnormal = _mm_sub_epi32(_mm_castps_si128(shifted), half);
+  const __m128i is_small = _mm_cmpgt_epi32(_mm_set1_epi32(0x38800000), size);
+  const __m128i value = _mm_blendv_epi8(normal, subnormal, is_small);
+  // The sign as s32, so that the pack to s16 keeps it.
+  const __m128i sign = _mm_slli_epi32(_mm_srai_epi32(bits, 31), 15);
+  return _mm_or_si128(value, sign);
+}
+KERNEL_INLINE void store_halves(uint16_t *x, f8 v) {
+  _mm_storeu_si128((__m128i *)x, _mm_packs_epi32(narrow_floats(v.low), narrow_floats(v.high)));
+}
+
 // Eight s32, and eight pairs of s16 to be multiplied by one pair.
 typedef struct {
   __m128i low, high;

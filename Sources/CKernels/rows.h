@@ -88,13 +88,19 @@ KERNEL void KERNEL_NAME(layer_norm)(const at_layer_norm *a) {
   }
 }
 
-KERNEL_INLINE void channel_sums(const int vectors, const at_channel_sums *a, size_t c, size_t count) {
+KERNEL void KERNEL_NAME(widen)(const at_widen *a) {
+  for (size_t i = 0; i < a->count; i += 8)
+    store_some(a->out + i, a->count - i, load_elements(true, a->x, i, a->count - i));
+}
+
+KERNEL_INLINE void channel_sums(const bool halves, const int vectors, const at_channel_sums *a, size_t c,
+                                size_t count) {
   f8 sum[4], square[4];
   UNROLLED for (int j = 0; j < vectors; j++) sum[j] = square[j] = all(0);
   for (size_t r = 0; r < a->rows; r++) {
-    const float *x = a->x + r * a->channels + c;
+    const size_t first = r * a->channels + c;
     UNROLLED for (int j = 0; j < vectors; j++) {
-      const f8 v = load_some(x + 8 * j, count - 8 * (size_t)j);
+      const f8 v = load_elements(halves, a->x, first + 8 * (size_t)j, count - 8 * (size_t)j);
       sum[j] = add(sum[j], v);
       square[j] = add(square[j], mul(v, v));
     }
@@ -105,10 +111,15 @@ KERNEL_INLINE void channel_sums(const int vectors, const at_channel_sums *a, siz
   }
 }
 
-KERNEL void KERNEL_NAME(channel_sums)(const at_channel_sums *a) {
+KERNEL_INLINE void all_channel_sums(const bool halves, const at_channel_sums *a) {
   size_t c = 0;
-  for (; c + 32 <= a->channels; c += 32) channel_sums(4, a, c, 32);
-  for (; c < a->channels; c += 8) channel_sums(1, a, c, a->channels - c < 8 ? a->channels - c : 8);
+  for (; c + 32 <= a->channels; c += 32) channel_sums(halves, 4, a, c, 32);
+  for (; c < a->channels; c += 8) channel_sums(halves, 1, a, c, a->channels - c < 8 ? a->channels - c : 8);
+}
+
+KERNEL void KERNEL_NAME(channel_sums)(const at_channel_sums *a) {
+  if (a->halves) all_channel_sums(true, a);
+  else all_channel_sums(false, a);
 }
 
 KERNEL_INLINE f8 activate(const at_activation activation, f8 x) {
@@ -121,16 +132,21 @@ KERNEL_INLINE f8 activate(const at_activation activation, f8 x) {
   }
 }
 
-KERNEL_INLINE void affine(const at_activation activation, const at_affine *a) {
+KERNEL_INLINE void affine_rows(const bool halves, const at_activation activation, const at_affine *a) {
   for (size_t r = 0; r < a->rows; r++) {
-    const float *x = a->x + r * a->channels;
-    float *out = a->out + r * a->channels;
+    const size_t row = r * a->channels;
     for (size_t c = 0; c < a->channels; c += 8) {
       const size_t count = a->channels - c;
-      const f8 y = add(mul(load_some(x + c, count), load_some(a->factor + c, count)), load_some(a->offset + c, count));
-      store_some(out + c, count, activate(activation, y));
+      const f8 x = load_elements(halves, a->x, row + c, count);
+      const f8 y = add(mul(x, load_some(a->factor + c, count)), load_some(a->offset + c, count));
+      store_some(a->out + row + c, count, activate(activation, y));
     }
   }
+}
+
+KERNEL_INLINE void affine(const at_activation activation, const at_affine *a) {
+  if (a->halves) affine_rows(true, activation, a);
+  else affine_rows(false, activation, a);
 }
 
 KERNEL void KERNEL_NAME(affine)(const at_affine *a) {

@@ -53,6 +53,11 @@ package final class Arena {
     return pointer
   }
 
+  /// Frees everything after the first `bytes` from `pointer` on, which was handed out before.
+  package func shrink(_ pointer: UnsafeMutableRawPointer, to bytes: Int) {
+    release(to: (pointer - base + bytes).roundedUp(to: Self.alignment))
+  }
+
   package func release(to mark: Int) {
     precondition(mark <= used)
     used = mark

@@ -12,52 +12,72 @@ package enum Activations {
     case .quantized(let x): x.rows
     }
   }
+
+  /// 2 where the second half of the rows is paired with the first.
+  var ways: Int { if case .quantized(let x) = self, x.isPaired { 2 } else { 1 } }
 }
 
 extension Run {
   /// `x` as `weights` want it: quantised to u8 per row, or as it is. Lives in the arena.
+  /// - Parameter rows: those to take, as in `quantize`; all by default.
   /// - Parameter isPaired: false where the two halves of a guided run have nothing in common, as the prompts.
-  package func activations(_ x: RowSource, for weights: PackedMatrix, isPaired: Bool = true) -> Activations {
+  package func activations(
+    _ x: RowSource, rows: Range<Int>? = nil, for weights: PackedMatrix, isPaired: Bool = true
+  ) -> Activations {
     switch weights.elements {
-    case .int8: .quantized(quantize(x, isPaired: isPaired && isGuided && x.rows % 2 == 0))
-    case .float32, .float16: .float(materialise(x))
+    case .int8: .quantized(quantize(x, rows: rows, isPaired: isPaired && isGuided && x.rows % 2 == 0))
+    case .float32, .float16: .float(materialise(x, rows: rows))
     }
   }
 
   /// out[r] = residual[r] + bias + sum over taps of x[window(tap, r)] times the weights, group by group.
   ///
-  /// `bias` replaces the weights' own where given: f32 [padded outputs]. `residual` may be `out`.
+  /// - Parameters:
+  ///   - rows: those of `out` that this is, all by default; of a paired product those of its first half.
+  ///   - residual: may be `out`.
+  ///   - bias: replaces the weights' own where given: f32 [padded outputs].
   package func multiply(
-    _ x: Activations, by weights: PackedMatrix, through window: Window, into out: Matrix,
-    adding residual: Matrix? = nil,
-    bias: UnsafePointer<Float>? = nil
+    _ x: Activations, by weights: PackedMatrix, through window: Window, into out: StoredRows, rows: Range<Int>? = nil,
+    adding residual: StoredRows? = nil, bias: UnsafePointer<Float>? = nil
   ) {
     let shape = weights.shape
     precondition(out.columns == shape.outputs)
-    if let residual { precondition(residual.rows == out.rows && residual.columns == out.columns) }
+    if let residual {
+      precondition(residual.rows == out.rows && residual.columns == out.columns && residual.storage == out.storage)
+    }
     let mark = arena.used
     defer { arena.release(to: mark) }
     let product = BlockProduct(
-      x: x, weights: weights, window: window, rows: out.rows, bias: bias ?? weights.bias,
-      padding: paddingRow(for: x, shape), kernels: kernels)
+      x: x, weights: weights, window: window, rows: rows.map { $0.count * x.ways } ?? out.rows,
+      bias: bias ?? weights.bias, padding: paddingRow(for: x, shape), kernels: kernels)
     let slicing = product.slicing(threads: pool.threads)
-    let half = out.rows / 2
-    parallel(shape.work, slicing.count, products: out.rows * shape.products) { range in
+    let origin = rows?.lowerBound ?? 0
+    let pairs = product.isPaired ? origin + out.rows / 2 : nil
+    parallel(shape.work, slicing.count, products: product.rows * shape.products) { range in
       for item in range {
         let (rows, tile) = slicing[item]
+        let first = rows.lowerBound
         product.compute(
           rows, tile,
           into: .init(
-            out: out.row(rows.lowerBound), pairs: product.isPaired ? out.row(half + rows.lowerBound) : nil,
-            residual: residual.map { $0.row(rows.lowerBound) },
-            pairResidual: product.isPaired ? residual.map { $0.row(half + rows.lowerBound) } : nil))
+            storage: out.storage, out: out.row(origin + first), pairs: pairs.map { out.row($0 + first) },
+            residual: residual.map { UnsafeRawPointer($0.row(origin + first)) },
+            pairResidual: residual.flatMap { residual in pairs.map { UnsafeRawPointer(residual.row($0 + first)) } }))
       }
     }
   }
 
+  package func multiply(
+    _ x: Activations, by weights: PackedMatrix, through window: Window, into out: Matrix,
+    adding residual: Matrix? = nil, bias: UnsafePointer<Float>? = nil
+  ) {
+    multiply(
+      x, by: weights, through: window, into: StoredRows(out), adding: residual.map { StoredRows($0) }, bias: bias)
+  }
+
   /// The product with its rows put where `place` says: row r of [rows, outputs] is row place(r) of `out`.
   package func multiply(
-    _ x: Activations, by weights: PackedMatrix, through window: Window, rows: Int, into out: Matrix,
+    _ x: Activations, by weights: PackedMatrix, through window: Window, rows: Int, into out: StoredRows,
     at place: (Int) -> Int
   ) {
     let shape = weights.shape
@@ -71,15 +91,18 @@ extension Run {
         range, scratch in
         for item in range {
           let (rows, tile) = slicing[item]
-          let pairs = product.isPaired ? scratch + rows.count * shape.outputs : nil
-          product.compute(rows, tile, into: .init(out: scratch, pairs: pairs, residual: nil, pairResidual: nil))
+          let block = StoredRows(
+            base: scratch, storage: out.storage, rows: rows.count * x.ways, columns: shape.outputs)
+          let pairs = product.isPaired ? block.row(rows.count) : nil
+          product.compute(
+            rows, tile,
+            into: .init(storage: out.storage, out: block.base, pairs: pairs, residual: nil, pairResidual: nil))
           let columns = tile.columns(shape)
-          for (index, row) in rows.enumerated() {
-            let source = scratch + index * shape.outputs + columns.lowerBound
-            (out.row(place(row)) + columns.lowerBound).update(from: source, count: columns.count)
-            guard product.isPaired else { continue }
-            let pair = out.row(place(product.rows / 2 + row)) + columns.lowerBound
-            pair.update(from: source + rows.count * shape.outputs, count: columns.count)
+          let (offset, bytes) = (columns.lowerBound * out.storage.bytes, columns.count * out.storage.bytes)
+          for index in 0..<block.rows {
+            let way = index / rows.count
+            let row = way * (product.rows / 2) + rows.lowerBound + index % rows.count
+            (out.row(place(row)) + offset).copyMemory(from: block.row(index) + offset, byteCount: bytes)
           }
         }
       }
@@ -110,7 +133,8 @@ extension Run {
       for block in range {
         let rows = product.rows(of: block)
         let pairs = product.isPaired ? scratch + rows.count * 2 * width : nil
-        product.compute(rows, tile, into: .init(out: scratch, pairs: pairs, residual: nil, pairResidual: nil))
+        product.compute(
+          rows, tile, into: .init(storage: .float32, out: scratch, pairs: pairs, residual: nil, pairResidual: nil))
         let count = rows.count * (product.isPaired ? 2 : 1)
         var gate = at_gated_gelu(x: scratch, out: scratch, rows: count, columns: width)
         kernels.gatedGELU(&gate)
@@ -160,7 +184,7 @@ private struct BlockProduct {
     let blocks = blockedRows.roundedUp(to: most) / most
     return (blockedRows.roundedUp(to: blocks) / blocks).roundedUp(to: 4)
   }
-  var isPaired: Bool { if case .quantized(let rows) = x { rows.isPaired } else { false } }
+  var isPaired: Bool { x.ways == 2 }
   /// The rows that are cut into blocks: all, or the first half where the second is computed with it.
   private var blockedRows: Int { isPaired ? rows / 2 : rows }
   var blocks: Int { blockedRows.roundedUp(to: blockRows) / blockRows }
@@ -207,20 +231,11 @@ private struct BlockProduct {
 
   /// Where the rows of a block go and what is added to them: their first columns, [outputs] apart.
   struct Destination {
-    let out: UnsafeMutablePointer<Float>
-    let pairs: UnsafeMutablePointer<Float>?
-    let residual: UnsafePointer<Float>?
-    let pairResidual: UnsafePointer<Float>?
-
-    init(
-      out: UnsafeMutablePointer<Float>, pairs: UnsafeMutablePointer<Float>?, residual: UnsafeMutablePointer<Float>?,
-      pairResidual: UnsafeMutablePointer<Float>?
-    ) {
-      self.out = out
-      self.pairs = pairs
-      self.residual = residual.map { UnsafePointer($0) }
-      self.pairResidual = pairResidual.map { UnsafePointer($0) }
-    }
+    let storage: Storage
+    let out: UnsafeMutableRawPointer
+    let pairs: UnsafeMutableRawPointer?
+    let residual: UnsafeRawPointer?
+    let pairResidual: UnsafeRawPointer?
   }
 
   /// The product of input rows `range` as gathered, and of those that are paired with them.
@@ -276,7 +291,7 @@ private struct BlockProduct {
   ) -> at_gemm {
     let shape = weights.shape
     let width = shape.outputs / shape.groups
-    let column = tile.group * width
+    let column = tile.group * width * d.storage.bytes
     let paddedColumn = tile.group * shape.panelsPerGroup * MatrixShape.panel
     var a = at_gemm(
       rows: rows, row_scale: nil, row_zero: nil, row_count: count * (isPaired ? 2 : 1), taps: shape.taps,
@@ -284,7 +299,7 @@ private struct BlockProduct {
       panels: shape.panels, panel_begin: tile.panels.lowerBound, panel_end: tile.panels.upperBound, outputs: width,
       residual: d.residual.map { $0 + column }, residual_stride: shape.outputs, out: d.out + column,
       out_stride: shape.outputs, paired: isPaired, pair_residual: d.pairResidual.map { $0 + column },
-      pair_out: d.pairs.map { $0 + column })
+      pair_out: d.pairs.map { $0 + column }, halves: d.storage == .float16)
     switch weights.elements {
     case .int8(let values, let scale, let sum, _):
       a.inputs = shape.paddedInputs

@@ -1,62 +1,80 @@
 import CKernels
 import Tensors
 
+/// What a group normalisation knows of a map: f64 sums of the elements and of their squares, [images, 2, channels].
+package struct ChannelMoments {
+  let images: Int
+  let channels: Int
+  let sums: UnsafeMutablePointer<Double>
+
+  func sum(_ image: Int, _ channel: Int) -> UnsafeMutablePointer<Double> {
+    sums + (2 * image * channels + channel)
+  }
+  func square(_ image: Int, _ channel: Int) -> UnsafeMutablePointer<Double> {
+    sums + ((2 * image + 1) * channels + channel)
+  }
+}
+
+/// The layer: gamma, beta [channels].
+package struct GroupNormParameters {
+  package let groups: Int
+  package let gamma: UnsafePointer<Float>
+  package let beta: UnsafePointer<Float>
+  package let epsilon: Float
+
+  package init(groups: Int, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float) {
+    self.groups = groups
+    self.gamma = gamma
+    self.beta = beta
+    self.epsilon = epsilon
+  }
+}
+
 extension Run {
-  /// Pixels whose f32 sums are added before f64 takes over; part of the definition of the result.
+  /// Pixels of a line whose f32 sums are added before f64 takes over; part of the definition of the result.
   private static var chunk: Int { 64 }
 
-  /// Group normalisation of each image over its pixels and each group of channels, then `activation`.
-  /// gamma, beta: [channels]. `out` may be `x`.
+  /// What normalises each image of `x` over its pixels and each group of channels, and then activates it. Refers to `x`;
+  /// lives in the arena.
   package func groupNorm(
-    _ x: FeatureMap, into out: FeatureMap, groups: Int, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>,
-    epsilon: Float, activation: Activation
-  ) {
-    precondition(out.pixels == x.pixels && out.channels == x.channels)
-    scratch {
-      let normalised = RowSource.groupNorm(
-        groupNorm(JoinedMap(x), groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation))
-      parallel(.normalisation, x.pixels, grain: max(1, 16_384 / x.channels)) { range in
-        compute(normalised, range, into: out.tokens.row(range.lowerBound))
+    _ x: JoinedMap, _ parameters: GroupNormParameters, activation: Activation
+  ) -> GroupNormalised {
+    groupNorm(x, parameters, activation: activation) { moments in
+      guard x.images == 1 else { return add(x, to: moments) }
+      let lines = max(1, (1 << 20) / (chunks(x) * 2 * x.channels * MemoryLayout<Float>.stride))
+      for first in stride(from: 0, to: x.height, by: lines) {
+        add(x.lines(first..<min(first + lines, x.height)), to: moments)
       }
     }
   }
 
-  /// What normalises `x`, which the result refers to; in the arena.
+  /// The same where `read` adds up the map, line after line in order, so that it need never be there as a whole.
+  /// - Parameter x: has the map's size.
   package func groupNorm(
-    _ x: JoinedMap, groups: Int, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float,
-    activation: Activation
+    _ x: JoinedMap, _ parameters: GroupNormParameters, activation: Activation, reading read: (ChannelMoments) -> Void
   ) -> GroupNormalised {
+    let groups = parameters.groups
     precondition(x.channels % groups == 0)
-    let pixels = x.height * x.width
-    let chunks = pixels.roundedUp(to: Self.chunk) / Self.chunk
     let factors = matrix(x.images, x.channels)
     let offsets = matrix(x.images, x.channels)
     scratch {
-      let sums = matrix(x.images * chunks * 2, x.channels)
-      parallel(.normalisation, x.images * chunks) { range in
-        for item in range {
-          let (image, part) = item.quotientAndRemainder(dividingBy: chunks)
-          let first = part * Self.chunk
-          var column = 0
-          for map in x.parts {
-            var arguments = at_channel_sums(
-              x: map.tokens.row(image * pixels + first), rows: min(Self.chunk, pixels - first), channels: map.channels,
-              sum: sums.row(2 * item) + column, square: sums.row(2 * item + 1) + column)
-            kernels.channelSums(&arguments)
-            column += map.channels
-          }
-        }
-      }
+      let count = 2 * x.images * x.channels
+      let moments = ChannelMoments(
+        images: x.images, channels: x.channels, sums: arena.allocate(Double.self, count))
+      serial { moments.sums.update(repeating: 0, count: count) }
+      read(moments)
       parallel(.normalisation, x.images * groups) { range in
         for item in range {
           let (image, group) = item.quotientAndRemainder(dividingBy: groups)
           let channels = group * (x.channels / groups)..<(group + 1) * (x.channels / groups)
-          let partial = sums.rows(image * chunks * 2..<(image + 1) * chunks * 2)
-          let (mean, inverse) = Self.moments(partial, channels, count: pixels * channels.count, epsilon: epsilon)
+          let pixels = x.height * x.width
+          let mean = channels.reduce(0) { $0 + moments.sum(image, $1).pointee } / Double(pixels * channels.count)
+          let square = channels.reduce(0) { $0 + moments.square(image, $1).pointee } / Double(pixels * channels.count)
+          let inverse = 1 / (max(0, square - mean * mean) + Double(parameters.epsilon)).squareRoot()
           for c in channels {
-            let factor = inverse * Double(gamma[c])
+            let factor = inverse * Double(parameters.gamma[c])
             factors.row(image)[c] = Float(factor)
-            offsets.row(image)[c] = Float(Double(beta[c]) - mean * factor)
+            offsets.row(image)[c] = Float(Double(parameters.beta[c]) - mean * factor)
           }
         }
       }
@@ -64,19 +82,45 @@ extension Run {
     return GroupNormalised(map: x, factors: factors, offsets: offsets, activation: activation)
   }
 
-  /// Mean and 1 / standard deviation of a group from rows of alternating sums and sums of squares.
-  private static func moments(_ partial: Matrix, _ channels: Range<Int>, count: Int, epsilon: Float) -> (Double, Double)
-  {
-    var sum = 0.0
-    var square = 0.0
-    for row in stride(from: 0, to: partial.rows, by: 2) {
-      for c in channels {
-        sum += Double(partial.row(row)[c])
-        square += Double(partial.row(row + 1)[c])
+  /// Of a line.
+  private func chunks(_ x: JoinedMap) -> Int { x.width.roundedUp(to: Self.chunk) / Self.chunk }
+
+  /// Adds the pixels of `x` to what is known of the lines before.
+  package func add(_ x: JoinedMap, to moments: ChannelMoments) {
+    precondition(x.images == moments.images && x.channels == moments.channels)
+    scratch {
+      let chunks = chunks(x)
+      let parts = x.height * chunks  // of an image
+      let sums = matrix(x.images * parts * 2, x.channels)
+      parallel(.normalisation, x.images * parts, grain: 4) { range in
+        for item in range {
+          let (line, part) = item.quotientAndRemainder(dividingBy: chunks)
+          let first = part * Self.chunk
+          var column = 0
+          for map in x.parts {
+            var arguments = at_channel_sums(
+              x: map.rows.row(line * x.width + first), rows: min(Self.chunk, x.width - first), channels: map.channels,
+              sum: sums.row(2 * item) + column, square: sums.row(2 * item + 1) + column,
+              halves: map.storage == .float16)
+            kernels.channelSums(&arguments)
+            column += map.channels
+          }
+        }
+      }
+      let grain = 32
+      parallel(.normalisation, x.images * (x.channels.roundedUp(to: grain) / grain)) { range in
+        for item in range {
+          let image = item / (x.channels.roundedUp(to: grain) / grain)
+          let first = item % (x.channels.roundedUp(to: grain) / grain) * grain
+          for part in image * parts..<(image + 1) * parts {
+            let (sum, square) = (sums.row(2 * part), sums.row(2 * part + 1))
+            for c in first..<min(first + grain, x.channels) {
+              moments.sum(image, c).pointee += Double(sum[c])
+              moments.square(image, c).pointee += Double(square[c])
+            }
+          }
+        }
       }
     }
-    let mean = sum / Double(count)
-    let variance = max(0, square / Double(count) - mean * mean)
-    return (mean, 1 / (variance + Double(epsilon)).squareRoot())
   }
 }

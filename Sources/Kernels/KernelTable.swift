@@ -15,6 +15,7 @@ package struct KernelTable: Sendable {
   package var gemmFloat32: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var gemmFloat16: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var layerNorm: @convention(c) @Sendable (UnsafePointer<at_layer_norm>) -> Void
+  package var widen: @convention(c) @Sendable (UnsafePointer<at_widen>) -> Void
   package var channelSums: @convention(c) @Sendable (UnsafePointer<at_channel_sums>) -> Void
   package var affine: @convention(c) @Sendable (UnsafePointer<at_affine>) -> Void
   package var map: @convention(c) @Sendable (UnsafePointer<at_map>) -> Void

@@ -11,6 +11,7 @@ package enum Oracle {
     gemmFloat32: { args in gemmFloat(args.pointee) { $0.assumingMemoryBound(to: Float.self)[$1] } },
     gemmFloat16: { args in gemmFloat(args.pointee) { widen($0.assumingMemoryBound(to: UInt16.self)[$1]) } },
     layerNorm: { layerNorm($0.pointee) },
+    widen: { widen($0.pointee) },
     channelSums: { channelSums($0.pointee) },
     affine: { affine($0.pointee) },
     map: { map($0.pointee) },
@@ -107,9 +108,26 @@ package enum Oracle {
   }
 
   private static func store(
-    _ y: Float, _ residual: UnsafePointer<Float>?, _ out: UnsafeMutablePointer<Float>, _ a: at_gemm, _ r: Int, _ o: Int
+    _ y: Float, _ residual: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer, _ a: at_gemm, _ r: Int, _ o: Int
   ) {
-    out[r * a.out_stride + o] = residual.map { y + $0[r * a.residual_stride + o] } ?? y
+    let sum = residual.map { y + element($0, r * a.residual_stride + o, halves: a.halves) } ?? y
+    if a.halves {
+      out.assumingMemoryBound(to: UInt16.self)[r * a.out_stride + o] = narrow(sum)
+    } else {
+      out.assumingMemoryBound(to: Float.self)[r * a.out_stride + o] = sum
+    }
+  }
+
+  /// Of a map of f32 or f16.
+  static func element(_ x: UnsafeRawPointer, _ index: Int, halves: Bool) -> Float {
+    halves ? widen(x.assumingMemoryBound(to: UInt16.self)[index]) : x.assumingMemoryBound(to: Float.self)[index]
+  }
+
+  /// The nearest IEEE binary16, ties to even; what is too large becomes the largest.
+  static func narrow(_ x: Float) -> UInt16 { Float16(min(max(x, -65504), 65504)).bitPattern }
+
+  static func widen(_ a: at_widen) {
+    for i in 0..<a.count { a.out[i] = widen(a.x[i]) }
   }
 
   /// IEEE binary16 to binary32, exact.
@@ -137,7 +155,7 @@ package enum Oracle {
       var sum: Float = 0
       var square: Float = 0
       for r in 0..<a.rows {
-        let x = a.x[r * a.channels + c]
+        let x = element(a.x, r * a.channels + c, halves: a.halves)
         sum = sum + x
         square = square + x * x
       }
@@ -160,7 +178,7 @@ package enum Oracle {
     for r in 0..<a.rows {
       for c in 0..<a.channels {
         let i = r * a.channels + c
-        a.out[i] = apply(a.activation, a.x[i] * a.factor[c] + a.offset[c])
+        a.out[i] = apply(a.activation, element(a.x, i, halves: a.halves) * a.factor[c] + a.offset[c])
       }
     }
   }

@@ -16,9 +16,11 @@ extension Portable {
     var y = total
     if let carry { y = y + carry } else if let bias = a.bias { y = y + load(bias + first) }
     let place = row * a.residual_stride + first
-    let residual = (carry == nil ? a.residual : a.pair_residual).map { load($0 + place, count: count) }
-    let out = (carry == nil ? a.out : a.pair_out!) + row * a.out_stride + first
-    store(residual.map { y + $0 } ?? y, out, count: count)
+    let residual = (carry == nil ? a.residual : a.pair_residual).map {
+      load($0, place, count: count, halves: a.halves)
+    }
+    let out = carry == nil ? a.out : a.pair_out!
+    store(residual.map { y + $0 } ?? y, out, row * a.out_stride + first, count: count, halves: a.halves)
     return y
   }
 
@@ -155,17 +157,6 @@ extension Portable {
 
   static func gemmFloat16(_ a: at_gemm) {
     gemm(a) { widen(($0 + $1 * 16).loadUnaligned(as: SIMD8<Int16>.self)) }
-  }
-
-  /// IEEE binary16 to binary32, exact: the magnitude's bits are moved into place as a float 2^112 times too small,
-  /// which also normalises the subnormal ones; infinities and NaN keep their largest exponent.
-  @inline(__always)
-  static func widen(_ half: SIMD8<Int16>) -> Lanes {
-    let wide = SIMD8<Int32>(truncatingIfNeeded: half)
-    let shifted = (wide & 0x7fff) &<< 13
-    let scaled = bits(unsafeBitCast(shifted, to: Lanes.self) * Float(bitPattern: 0x7780_0000))
-    let isSpecial = (0x0f7f_ffff &- shifted) &>> 31
-    return unsafeBitCast(scaled | (isSpecial & 0x7f80_0000) | (wide &<< 16 & Int32.min), to: Lanes.self)
   }
 
   @inline(__always)

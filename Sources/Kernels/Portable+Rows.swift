@@ -64,13 +64,19 @@ extension Portable {
     }
   }
 
+  static func widen(_ a: at_widen) {
+    for i in stride(from: 0, to: a.count, by: 8) {
+      store(load(a.x, i, count: a.count - i, halves: true), a.out + i, count: a.count - i)
+    }
+  }
+
   static func channelSums(_ a: at_channel_sums) {
     for c in stride(from: 0, to: a.channels, by: 8) {
       let count = min(8, a.channels - c)
       var total = Lanes.zero
       var square = Lanes.zero
       for r in 0..<a.rows {
-        let x = load(a.x + r * a.channels + c, count: count)
+        let x = load(a.x, r * a.channels + c, count: count, halves: a.halves)
         total = total + x
         square = square + x * x
       }
@@ -84,7 +90,8 @@ extension Portable {
       for c in stride(from: 0, to: a.channels, by: 8) {
         let i = r * a.channels + c
         let count = a.channels - c
-        let y = load(a.x + i, count: count) * load(a.factor + c, count: count) + load(a.offset + c, count: count)
+        let x = load(a.x, i, count: count, halves: a.halves)
+        let y = x * load(a.factor + c, count: count) + load(a.offset + c, count: count)
         store(apply(a.activation, y), a.out + i, count: count)
       }
     }

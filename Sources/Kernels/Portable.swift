@@ -14,6 +14,7 @@ package enum Portable {
     gemmFloat32: { gemmFloat32($0.pointee) },
     gemmFloat16: { gemmFloat16($0.pointee) },
     layerNorm: { layerNorm($0.pointee) },
+    widen: { widen($0.pointee) },
     channelSums: { channelSums($0.pointee) },
     affine: { affine($0.pointee) },
     map: { map($0.pointee) },
@@ -46,6 +47,56 @@ package enum Portable {
   static func store(_ v: Lanes, _ x: UnsafeMutablePointer<Float>, count: Int) {
     if count >= 8 { return store(v, x) }
     for i in 0..<count { x[i] = v[i] }
+  }
+
+  /// Up to eight elements of a map of f32 or f16, from `index` on.
+  @inline(__always)
+  static func load(_ x: UnsafeRawPointer, _ index: Int, count: Int, halves: Bool) -> Lanes {
+    guard halves else { return load(x.assumingMemoryBound(to: Float.self) + index, count: count) }
+    var v = SIMD8<Int16>.zero
+    let first = x + 2 * index
+    if count >= 8 {
+      v = first.loadUnaligned(as: SIMD8<Int16>.self)
+    } else {
+      for i in 0..<count { v[i] = first.loadUnaligned(fromByteOffset: 2 * i, as: Int16.self) }
+    }
+    return widen(v)
+  }
+
+  @inline(__always)
+  static func store(_ v: Lanes, _ x: UnsafeMutableRawPointer, _ index: Int, count: Int, halves: Bool) {
+    guard halves else { return store(v, x.assumingMemoryBound(to: Float.self) + index, count: count) }
+    let half = narrow(lesser(greater(v, Lanes(repeating: -65504)), Lanes(repeating: 65504)))
+    let first = x + 2 * index
+    if count >= 8 { return first.storeBytes(of: half, as: SIMD8<Int16>.self) }
+    for i in 0..<count { first.storeBytes(of: half[i], toByteOffset: 2 * i, as: Int16.self) }
+  }
+
+  // MARK: binary16
+
+  /// IEEE binary16 to binary32, exact: the magnitude's bits are moved into place as a float 2^112 times too small,
+  /// which also normalises the subnormal ones; infinities and NaN keep their largest exponent.
+  @inline(__always)
+  static func widen(_ half: SIMD8<Int16>) -> Lanes {
+    let wide = SIMD8<Int32>(truncatingIfNeeded: half)
+    let shifted = (wide & 0x7fff) &<< 13
+    let scaled = bits(unsafeBitCast(shifted, to: Lanes.self) * Float(bitPattern: 0x7780_0000))
+    let isSpecial = (0x0f7f_ffff &- shifted) &>> 31
+    return unsafeBitCast(scaled | (isSpecial & 0x7f80_0000) | (wide &<< 16 & Int32.min), to: Lanes.self)
+  }
+
+  /// Magnitudes up to 65504 to the nearest binary16, ties to even. Normal results: the exponent is moved to its new bias,
+  /// and half a unit, or a little less before an even mantissa, is added before the low bits fall off. Subnormal ones:
+  /// adding 0.5 aligns the mantissa to units of 2^-24.
+  @inline(__always)
+  static func narrow(_ x: Lanes) -> SIMD8<Int16> {
+    let size = bits(x) & Int32.max
+    let odd = (size &>> 13) & 1
+    let normal = (size &+ Int32(bitPattern: 0xc800_0fff) &+ odd) &>> 13
+    let subnormal = bits(unsafeBitCast(size, to: Lanes.self) + 0.5) &- 0x3f00_0000
+    let isSmall = (size &- 0x3880_0000) &>> 31
+    let value = (subnormal & isSmall) | (normal & ~isSmall)
+    return SIMD8<Int16>(truncatingIfNeeded: value | (bits(x) &>> 16 & Int32(bitPattern: 0xffff_8000)))
   }
 
   // MARK: Elementary functions: ReferenceMath, lane by lane.

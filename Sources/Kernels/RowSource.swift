@@ -32,6 +32,12 @@ package struct GroupNormalised {
   let factors: Matrix
   let offsets: Matrix
   let activation: Activation
+
+  /// What does the same to some lines of the map.
+  package func applied(to band: JoinedMap) -> GroupNormalised {
+    precondition(band.images == map.images && band.channels == map.channels)
+    return GroupNormalised(map: band, factors: factors, offsets: offsets, activation: activation)
+  }
 }
 
 extension Run {
@@ -48,13 +54,25 @@ extension Run {
     case .map(let x):
       var column = 0
       for part in x.parts {
-        for row in range {
-          let place = out + (row - range.lowerBound) * x.channels + column
-          place.update(from: part.tokens.row(row), count: part.channels)
+        // Rows of a part alone are as far apart in `out` as in the part itself; others are taken one by one.
+        let run = x.second == nil ? range.count : 1
+        for row in stride(from: range.lowerBound, to: range.upperBound, by: run) {
+          copy(part.rows, row..<row + run, to: out + (row - range.lowerBound) * x.channels + column)
         }
         column += part.channels
       }
     case .groupNorm(let x): normalise(x, range, into: out)
+    }
+  }
+
+  private func copy(_ x: StoredRows, _ range: Range<Int>, to out: UnsafeMutablePointer<Float>) {
+    let count = range.count * x.columns
+    let first = UnsafeRawPointer(x.row(range.lowerBound))
+    switch x.storage {
+    case .float32: out.update(from: first.assumingMemoryBound(to: Float.self), count: count)
+    case .float16:
+      var arguments = at_widen(x: first.assumingMemoryBound(to: UInt16.self), out: out, count: count)
+      kernels.widen(&arguments)
     }
   }
 
@@ -65,12 +83,12 @@ extension Run {
       var first = range.lowerBound
       while first < range.upperBound {
         let image = first / pixels
-        // Rows of a part alone are as far apart in `out` as in the part itself; others are taken one by one.
         let end = x.map.second == nil ? min(range.upperBound, (image + 1) * pixels) : first + 1
         var arguments = at_affine(
-          x: part.tokens.row(first), out: out + (first - range.lowerBound) * x.map.channels + column,
+          x: part.rows.row(first), out: out + (first - range.lowerBound) * x.map.channels + column,
           rows: end - first, channels: part.channels, factor: x.factors.row(image) + column,
-          offset: x.offsets.row(image) + column, activation: x.activation.kernel)
+          offset: x.offsets.row(image) + column, activation: x.activation.kernel,
+          halves: part.storage == .float16)
         kernels.affine(&arguments)
         first = end
       }
@@ -78,35 +96,73 @@ extension Run {
     }
   }
 
-  /// All rows of `source`: itself where they are there, or in the arena.
-  package func materialise(_ source: RowSource) -> Matrix {
-    if case .matrix(let x) = source { return x }
-    let out = matrix(source.rows, source.columns)
-    parallel(.normalisation, source.rows, grain: max(1, 16_384 / source.columns)) { range in
-      compute(source, range, into: out.row(range.lowerBound))
+  /// All rows of `source`, or `rows`: themselves where they are there, or in the arena.
+  package func materialise(_ source: RowSource, rows: Range<Int>? = nil) -> Matrix {
+    let rows = rows ?? 0..<source.rows
+    if case .matrix(let x) = source { return x.rows(rows) }
+    let out = matrix(rows.count, source.columns)
+    parallel(.normalisation, rows.count, grain: max(1, 16_384 / source.columns)) { range in
+      compute(
+        source, rows.lowerBound + range.lowerBound..<rows.lowerBound + range.upperBound,
+        into: out.row(range.lowerBound))
     }
     return out
   }
 
   /// u8 rows with a scale and a zero point each (`Oracle.quantizeRows`); where `isPaired`, the second half of the rows as
   /// differences to the first.
-  package func quantize(_ source: RowSource, isPaired: Bool = false) -> QuantizedRows {
-    let rows = quantizedRows(source.rows, source.columns, isPaired: isPaired)
+  /// - Parameter rows: those to take, all by default; where paired, of the first half, with those paired with them.
+  package func quantize(_ source: RowSource, rows: Range<Int>? = nil, isPaired: Bool = false) -> QuantizedRows {
+    let half = source.rows / 2
+    let rows = rows ?? 0..<(isPaired ? half : source.rows)
+    let out = quantizedRows(isPaired ? 2 * rows.count : rows.count, source.columns, isPaired: isPaired)
     let grain = max(1, 8192 / source.columns)
     let piece = grain * source.columns
-    parallel(.quantisation, isPaired ? source.rows / 2 : source.rows, grain: grain, scratch: 2 * piece) {
-      range, scratch in
-      if case .matrix(let x) = source, !isPaired { return quantize(x.rows(range), into: rows, at: range.lowerBound) }
-      compute(source, range, into: scratch)
+    parallel(.quantisation, rows.count, grain: grain, scratch: 2 * piece) { range, scratch in
+      let taken = rows.lowerBound + range.lowerBound..<rows.lowerBound + range.upperBound
+      if case .matrix(let x) = source, !isPaired { return quantize(x.rows(taken), into: out, at: range.lowerBound) }
+      compute(source, taken, into: scratch)
       let plain = Matrix(base: scratch, rows: range.count, columns: source.columns)
-      quantize(plain, into: rows, at: range.lowerBound)
+      quantize(plain, into: out, at: range.lowerBound)
       guard isPaired else { return }
-      let half = source.rows / 2
       let paired = Matrix(base: scratch + piece, rows: range.count, columns: source.columns)
-      compute(source, half + range.lowerBound..<half + range.upperBound, into: paired.base)
-      quantize(paired, minus: plain, into: rows, at: half + range.lowerBound)
+      compute(source, half + taken.lowerBound..<half + taken.upperBound, into: paired.base)
+      quantize(paired, minus: plain, into: out, at: rows.count + range.lowerBound)
     }
-    return rows
+    return out
+  }
+
+  /// What stands beside the codes of quantised rows, in the arena: [rows] each.
+  package func rowCodes(_ rows: Int) -> (scale: UnsafeMutablePointer<Float>, zero: UnsafeMutablePointer<Int32>) {
+    (floats(rows), arena.allocate(Int32.self, rows))
+  }
+
+  /// Quantises what normalises `x` to where `x` is, which must be the last of the arena besides what normalises it;
+  /// frees the rest.
+  package func quantize(
+    _ normalised: GroupNormalised, of x: FeatureMap,
+    inPlaceWith coded: (scale: UnsafeMutablePointer<Float>, zero: UnsafeMutablePointer<Int32>)
+  ) -> QuantizedRows {
+    precondition(x.images == 1 && x.channels % MatrixShape.quad == 0)
+    let values = x.base.assumingMemoryBound(to: UInt8.self)
+    let grain = max(1, (1 << 20) / (x.width * x.channels))
+    // Codes are shorter than floats: what is written ends before the lines that are still to be read.
+    for first in stride(from: 0, to: x.height, by: grain) {
+      let lines = first..<min(first + grain, x.height)
+      scratch {
+        let band = quantize(.groupNorm(normalised.applied(to: JoinedMap(x.lines(lines)))))
+        serial {
+          let row = first * x.width
+          (values + row * x.channels).update(from: band.values, count: band.rows * x.channels)
+          (coded.scale + row).update(from: band.scale, count: band.rows)
+          (coded.zero + row).update(from: band.zero, count: band.rows)
+        }
+      }
+    }
+    arena.shrink(UnsafeMutableRawPointer(values), to: x.pixels * x.channels + MatrixShape.quad)
+    return QuantizedRows(
+      values: values, scale: coded.scale, zero: coded.zero, rows: x.pixels, columns: x.channels, stride: x.channels,
+      isPaired: false)
   }
 
   /// Quantised rows in the arena that nothing has been written to.

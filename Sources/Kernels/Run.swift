@@ -48,13 +48,29 @@ package final class Run {
     Matrix(base: floats(rows * columns), rows: rows, columns: columns)
   }
   package func matrix(like other: Matrix) -> Matrix { matrix(other.rows, other.columns) }
-  package func featureMap(_ images: Int, _ height: Int, _ width: Int, _ channels: Int) -> FeatureMap {
-    FeatureMap(
-      base: floats(images * height * width * channels), images: images, height: height, width: width, channels: channels
-    )
+  package func featureMap(
+    _ images: Int, _ height: Int, _ width: Int, _ channels: Int, _ storage: Storage = .float32
+  ) -> FeatureMap {
+    let count = images * height * width * channels
+    let base: UnsafeMutableRawPointer
+    switch storage {
+    case .float32: base = UnsafeMutableRawPointer(floats(count))
+    case .float16: base = UnsafeMutableRawPointer(arena.allocate(UInt16.self, count))
+    }
+    return FeatureMap(
+      base: base, storage: storage, images: images, height: height, width: width, channels: channels)
   }
+  /// A map of the same size and storage.
   package func featureMap(like other: FeatureMap, channels: Int? = nil) -> FeatureMap {
-    featureMap(other.images, other.height, other.width, channels ?? other.channels)
+    featureMap(other.images, other.height, other.width, channels ?? other.channels, other.storage)
+  }
+
+  /// Frees everything from `mark` on but `map`, which moves there.
+  package func settle(_ map: FeatureMap, at mark: Int) -> FeatureMap {
+    arena.release(to: mark)
+    let place = featureMap(like: map)
+    serial { if place.base != map.base { place.base.copyMemory(from: map.base, byteCount: map.bytes) } }
+    return place
   }
 
   /// Frees at its end whatever `body` took of the arena.

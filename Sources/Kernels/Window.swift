@@ -8,12 +8,12 @@ package struct Window: Sendable {
       self.width = width
     }
   }
-  let kernel: Size
+  package let kernel: Size
   let stride: Int
-  let input: Size
+  package let input: Size
   /// The size that the input is enlarged to by nearest neighbour, or its own.
   let virtual: Size
-  let output: Size
+  package let output: Size
   /// Pixels of zero padding before the first.
   let padding: Size
 
@@ -32,6 +32,24 @@ package struct Window: Sendable {
   /// A linear layer: output row r reads input row r.
   package static func same(rows: Int) -> Window {
     Window(kernel: Size(1, 1), stride: 1, input: Size(1, rows), output: Size(1, rows))
+  }
+
+  /// The lines of the input that output lines `lines` read.
+  package func inputLines(for lines: Range<Int>) -> Range<Int> {
+    guard virtual.height == input.height else { return 0..<input.height }
+    let first = lines.lowerBound * stride - padding.height
+    let last = (lines.upperBound - 1) * stride - padding.height + kernel.height
+    return max(0, first)..<min(input.height, last)
+  }
+
+  /// The same for output lines `lines`, where of each image only the input lines `input` are there.
+  package func band(_ lines: Range<Int>, reading input: Range<Int>) -> Window {
+    if lines.count == output.height && input.count == self.input.height { return self }
+    precondition(virtual.height == self.input.height)
+    return Window(
+      kernel: kernel, stride: stride, input: Size(input.count, self.input.width),
+      enlarged: Size(input.count, virtual.width), output: Size(lines.count, output.width),
+      padding: Size(padding.height + input.lowerBound - lines.lowerBound * stride, padding.width))
   }
 
   /// Calls `body` with each tap and the input row that output row `row` reads there; negative on padding.

@@ -21,7 +21,7 @@ struct Attention {
   /// out = residual + attention of x [images * queries, C] to context [images * keys, context], or to x itself.
   /// `out` may be `residual`.
   func callAsFunction(
-    _ x: RowSource, context: Matrix? = nil, images: Int, into out: Matrix, adding residual: Matrix,
+    _ x: RowSource, context: Matrix? = nil, images: Int, into out: StoredRows, adding residual: StoredRows,
     mask: AttentionMask = .none, _ run: Run
   ) {
     run.scratch {
@@ -39,7 +39,7 @@ struct Attention {
         }
         run.attend(q, k, v, into: mixed, images: images, heads: heads, mask: mask, isInteger: query.isQuantized)
       }
-      output(mixed, into: out, adding: residual, run)
+      output(.matrix(mixed), into: out, adding: residual, run)
     }
   }
 }

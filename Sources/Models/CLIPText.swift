@@ -90,7 +90,7 @@ package struct CLIPText {
 
     func callAsFunction(_ x: Matrix, prompts: Int, _ run: Run) {
       run.scratch {
-        attention(norm1(x), images: prompts, into: x, adding: x, mask: .causal, run)
+        attention(norm1(x), images: prompts, into: StoredRows(x), adding: StoredRows(x), mask: .causal, run)
         let hidden = run.matrix(x.rows, feedIn.weights.shape.outputs)
         feedIn(norm2(x), into: hidden, run)
         run.apply(activation, to: hidden)

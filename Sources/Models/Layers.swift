@@ -14,11 +14,9 @@ package struct Linear {
   /// Whether its inputs are quantised.
   package var isQuantized: Bool { if case .int8 = weights.elements { true } else { false } }
 
-  /// out = residual + x W^T + bias. `residual` may be `out`; `bias` [outputs, padded to 8] replaces the layer's own.
-  package func callAsFunction(
-    _ x: Activations, into out: Matrix, adding residual: Matrix? = nil, bias: UnsafePointer<Float>? = nil, _ run: Run
-  ) {
-    run.multiply(x, by: weights, through: .same(rows: out.rows), into: out, adding: residual, bias: bias)
+  /// out = residual + x W^T + bias. `residual` may be `out`.
+  package func callAsFunction(_ x: Activations, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
+    run.multiply(x, by: weights, through: .same(rows: out.rows), into: out, adding: residual)
   }
 
   package func callAsFunction(_ x: Matrix, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
@@ -26,8 +24,60 @@ package struct Linear {
   }
 
   package func callAsFunction(_ x: RowSource, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
+    self(x, into: StoredRows(out), adding: residual.map { StoredRows($0) }, run)
+  }
+
+  package func callAsFunction(_ x: RowSource, into out: StoredRows, adding residual: StoredRows? = nil, _ run: Run) {
     precondition(x.columns == weights.shape.inputs && x.rows == out.rows)
-    run.scratch { self(run.activations(x, for: weights), into: out, adding: residual, run) }
+    let ways = run.ways(weights, rows: x.rows)
+    for rows in bands(of: x.rows / ways, bytes: ways * weights.rowBytes) {
+      run.scratch {
+        let input = run.activations(x, rows: rows, for: weights)
+        let window = Window.same(rows: ways * rows.count)
+        run.multiply(input, by: weights, through: window, into: out, rows: rows, adding: residual)
+      }
+    }
+  }
+
+  /// Puts x W^T + bias where `x` is, whose rows are the longer ones: [H, W, outputs].
+  func narrow(_ x: FeatureMap, _ run: Run) -> FeatureMap {
+    precondition(x.images == 1 && weights.shape.outputs <= x.channels)
+    let out = FeatureMap(
+      base: x.base, storage: x.storage, images: 1, height: x.height, width: x.width, channels: weights.shape.outputs)
+    // What is written ends before the lines that are still to be read.
+    for lines in bands(of: x.height, bytes: x.width * weights.rowBytes) {
+      run.scratch {
+        let band = run.featureMap(like: out.lines(lines))
+        self(.map(JoinedMap(x.lines(lines))), into: band.rows, run)
+        run.serial { out.lines(lines).base.copyMemory(from: band.base, byteCount: band.bytes) }
+      }
+    }
+    return out
+  }
+}
+
+/// Runs of 0..<count, so that what is made of each for a moment, `bytes` apiece, takes 4 MiB at most.
+func bands(of count: Int, bytes: Int) -> [Range<Int>] {
+  let most = max(1, (4 << 20) / max(1, bytes))
+  let bands = max(1, (count + most - 1) / most)
+  let size = max(1, (count + bands - 1) / bands)
+  return stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }
+}
+
+extension PackedMatrix {
+  /// What a row of its inputs takes in the form that it asks for.
+  var rowBytes: Int {
+    switch elements {
+    case .int8: shape.groups * shape.inputs
+    case .float32, .float16: 4 * shape.groups * shape.inputs
+    }
+  }
+}
+
+extension Run {
+  /// The rows of a product that are computed together: 2 where those of the second image are taken as differences.
+  func ways(_ weights: PackedMatrix, rows: Int) -> Int {
+    if case .int8 = weights.elements, isGuided, rows % 2 == 0 { 2 } else { 1 }
   }
 }
 
@@ -35,6 +85,8 @@ package struct Linear {
 /// `out` has the size of the result; where `enlarged` is given, x is first enlarged to it by nearest neighbour.
 package struct Convolution {
   package let weights: PackedMatrix
+  /// Whether its inputs are quantised.
+  var isQuantized: Bool { if case .int8 = weights.elements { true } else { false } }
   package let kernel: Int
   package let stride: Int
 
@@ -50,7 +102,7 @@ package struct Convolution {
     _ x: FeatureMap, into out: FeatureMap, enlarged: (height: Int, width: Int)? = nil,
     adding residual: FeatureMap? = nil, bias: UnsafePointer<Float>? = nil, _ run: Run
   ) {
-    self(JoinedMap(x), .matrix(x.tokens), into: out, enlarged: enlarged, adding: residual, bias: bias, run)
+    self(JoinedMap(x), .map(JoinedMap(x)), into: out, enlarged: enlarged, adding: residual, bias: bias, run)
   }
 
   package func callAsFunction(
@@ -60,17 +112,54 @@ package struct Convolution {
     self(x.map, .groupNorm(x), into: out, enlarged: nil, adding: residual, bias: bias, run)
   }
 
+  /// Output lines `lines` from a band of a single image of `out`'s size that holds the lines `held`.
+  func callAsFunction(
+    _ x: GroupNormalised, holding held: Range<Int>, into out: FeatureMap, lines: Range<Int>, _ run: Run
+  ) {
+    precondition(stride == 1 && x.map.images == 1 && x.map.height == held.count)
+    run.scratch {
+      let window = window(.init(out.height, out.width), nil, out).band(lines, reading: held)
+      run.multiply(
+        run.activations(.groupNorm(x), for: weights), by: weights, through: window, into: out.rows,
+        rows: lines.lowerBound * out.width..<lines.upperBound * out.width)
+    }
+  }
+
+  /// Out of rows that are quantised already.
+  func callAsFunction(_ x: QuantizedRows, into out: FeatureMap, adding residual: FeatureMap, _ run: Run) {
+    precondition(stride == 1)
+    run.scratch {
+      run.multiply(
+        .quantized(x), by: weights, through: window(.init(out.height, out.width), nil, out), into: out.rows,
+        adding: residual.rows)
+    }
+  }
+
+  private func window(_ input: Window.Size, _ enlarged: Window.Size?, _ out: FeatureMap) -> Window {
+    Window(
+      kernel: .init(kernel, kernel), stride: stride, input: input, enlarged: enlarged,
+      output: .init(out.height, out.width))
+  }
+
   private func callAsFunction(
     _ x: JoinedMap, _ pixels: RowSource, into out: FeatureMap, enlarged: (height: Int, width: Int)?,
     adding residual: FeatureMap?, bias: UnsafePointer<Float>?, _ run: Run
   ) {
     precondition(x.channels == weights.shape.inputs && x.images == out.images)
-    let window = Window(
-      kernel: .init(kernel, kernel), stride: stride, input: .init(x.height, x.width),
-      enlarged: enlarged.map { .init($0.height, $0.width) }, output: .init(out.height, out.width))
-    run.scratch {
-      let input = run.activations(pixels, for: weights)
-      run.multiply(input, by: weights, through: window, into: out.tokens, adding: residual?.tokens, bias: bias)
+    let window = window(.init(x.height, x.width), enlarged.map { .init($0.height, $0.width) }, out)
+    // Images that are not computed together, and lines that are enlarged, are taken whole.
+    let isWhole = enlarged != nil || x.images > run.ways(weights, rows: x.pixels)
+    let lineBytes = x.images * x.width * stride * weights.rowBytes
+    for lines in isWhole ? [0..<out.height] : bands(of: out.height, bytes: lineBytes) {
+      run.scratch {
+        let held = window.inputLines(for: lines)
+        let input = run.activations(
+          pixels, rows: isWhole ? nil : held.lowerBound * x.width..<held.upperBound * x.width, for: weights)
+        run.multiply(
+          input, by: weights, through: window.band(lines, reading: held), into: out.rows,
+          rows: isWhole ? nil : lines.lowerBound * out.width..<lines.upperBound * out.width, adding: residual?.rows,
+          bias: bias)
+      }
     }
   }
 }
@@ -99,14 +188,30 @@ package struct Upsampler {
       guard let whole else { preconditionFailure("this upsampler doubles") }
       return whole(x, into: out, enlarged: (out.height, out.width), run)
     }
+    guard x.images == 1 else { return self(x, lines: 0..<out.height, into: out, run) }
+    for lines in bands(of: x.height, bytes: x.width * phases[0].rowBytes) {
+      let large = 2 * lines.lowerBound..<2 * lines.upperBound
+      self(x, lines: large, into: out.lines(large), run)
+    }
+  }
+
+  /// Lines of the enlarged map, from an even one to an even one: [images, lines, 2W, C].
+  func callAsFunction(_ x: FeatureMap, lines: Range<Int>, into out: FeatureMap, _ run: Run) {
+    precondition(lines.lowerBound % 2 == 0 && lines.upperBound % 2 == 0 && out.height == lines.count)
+    let small = lines.lowerBound / 2..<lines.upperBound / 2
+    let held = max(0, small.lowerBound - 1)..<min(x.height, small.upperBound + 1)
     run.scratch {
-      let input = run.activations(.matrix(x.tokens), for: phases[0])
+      let input = run.activations(
+        .map(JoinedMap(x)), rows: x.images == 1 ? held.lowerBound * x.width..<held.upperBound * x.width : nil,
+        for: phases[0])
       for (phase, weights) in phases.enumerated() {
         let (dy, dx) = phase.quotientAndRemainder(dividingBy: 2)
         let size = Window.Size(x.height, x.width)
         let window = Window(
-          kernel: .init(2, 2), stride: 1, input: size, output: size, padding: .init(1 - dy, 1 - dx))
-        run.multiply(input, by: weights, through: window, rows: x.pixels, into: out.tokens) { pixel in
+          kernel: .init(2, 2), stride: 1, input: size, output: size, padding: .init(1 - dy, 1 - dx)
+        ).band(small, reading: held)
+        let rows = x.images * small.count * x.width
+        run.multiply(input, by: weights, through: window, rows: rows, into: out.rows) { pixel in
           let (line, column) = pixel.quotientAndRemainder(dividingBy: x.width)  // lines over all images
           return (2 * line + dy) * out.width + 2 * column + dx
         }
@@ -144,18 +249,14 @@ package struct LayerNorm {
 
 /// torch GroupNorm, with the activation that follows it.
 package struct GroupNorm {
-  let gamma: UnsafePointer<Float>
-  let beta: UnsafePointer<Float>
+  let parameters: GroupNormParameters
   let channels: Int
-  let groups: Int
-  let epsilon: Float
 
   package init(_ w: Weights, _ channels: Int, groups: Int, epsilon: Float) throws(WeightError) {
-    gamma = try (w / "weight").vector(channels)
-    beta = try (w / "bias").vector(channels)
+    parameters = GroupNormParameters(
+      groups: groups, gamma: try (w / "weight").vector(channels), beta: try (w / "bias").vector(channels),
+      epsilon: epsilon)
     self.channels = channels
-    self.groups = groups
-    self.epsilon = epsilon
   }
 
   /// `x` to be normalised where it is read, by what is put in the arena now.
@@ -165,12 +266,13 @@ package struct GroupNorm {
 
   package func callAsFunction(_ x: JoinedMap, activation: Activation = .identity, _ run: Run) -> GroupNormalised {
     precondition(x.channels == channels)
-    return run.groupNorm(x, groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation)
+    return run.groupNorm(x, parameters, activation: activation)
   }
 
-  /// `out` may be `x`.
-  package func callAsFunction(_ x: FeatureMap, into out: FeatureMap, activation: Activation = .identity, _ run: Run) {
-    precondition(x.channels == channels)
-    run.groupNorm(x, into: out, groups: groups, gamma: gamma, beta: beta, epsilon: epsilon, activation: activation)
+  /// The same for a map of the size of `x` that `read` adds up line by line.
+  func callAsFunction(
+    like x: FeatureMap, activation: Activation, _ run: Run, reading read: (ChannelMoments) -> Void
+  ) -> GroupNormalised {
+    run.groupNorm(JoinedMap(x), parameters, activation: activation, reading: read)
   }
 }

@@ -41,12 +41,66 @@ struct ResnetBlock {
       }
       let normalised = norm2(h, activation: .silu, run)
       if let shortcut {
-        shortcut(.map(x), into: out.tokens, run)
+        shortcut(.map(x), into: out.rows, run)
         conv2(normalised, into: out, adding: out, run)
       } else {
         conv2(normalised, into: out, adding: x.first, run)
       }
     }
+  }
+
+  /// A map at the bottom of the arena, from `mark` on, that nothing above is needed of -> its result, there.
+  func settling(_ x: FeatureMap, at mark: Int, _ run: Run) -> FeatureMap {
+    guard let shortcut else {
+      self(x, time: nil, into: x, run)
+      return x
+    }
+    guard outputs <= x.channels else {
+      let out = run.featureMap(like: x, channels: outputs)
+      self(x, time: nil, into: out, run)
+      return run.settle(out, at: mark)
+    }
+    let h = run.featureMap(like: x, channels: outputs)
+    run.scratch { conv1(norm1(x, activation: .silu, run), into: h, run) }
+    let out = shortcut.narrow(x, run)
+    conv2(norm2(h, activation: .silu, run), into: out, adding: out, run)
+    return run.settle(out, at: mark)
+  }
+
+  /// The same for `small` enlarged by `upsampler`, of which no more than a band is ever there: it is computed three times,
+  /// for the norm, for the first convolution and for the shortcut.
+  func settling(
+    _ small: FeatureMap, enlargedBy upsampler: Upsampler, through shortcut: Linear, at mark: Int, _ run: Run
+  ) -> FeatureMap {
+    let (height, width) = (2 * small.height, 2 * small.width)
+    let whole = FeatureMap(
+      base: small.base, storage: small.storage, images: 1, height: height, width: width, channels: small.channels)
+    let bands = bands(of: small.height, bytes: 4 * small.width * small.channels * small.storage.bytes)
+      .map { 2 * $0.lowerBound..<2 * $0.upperBound }
+    /// Calls `body` with the band that holds `lines`.
+    func enlarge(_ lines: Range<Int>, _ body: (FeatureMap) -> Void) {
+      run.scratch {
+        let band = run.featureMap(1, lines.count, width, small.channels, small.storage)
+        upsampler(small, lines: lines, into: band, run)
+        body(band)
+      }
+    }
+    let coded = run.rowCodes(height * width)
+    let h = run.featureMap(1, height, width, outputs, small.storage)
+    run.scratch {
+      let norm = norm1(like: whole, activation: .silu, run) { moments in
+        for lines in bands { enlarge(lines) { run.add(JoinedMap($0), to: moments) } }
+      }
+      for lines in bands {
+        let held = max(0, lines.lowerBound - 2)..<min(height, lines.upperBound + 2)
+        enlarge(held) { conv1(norm.applied(to: JoinedMap($0)), holding: held, into: h, lines: lines, run) }
+      }
+    }
+    let quantized = run.quantize(norm2(h, activation: .silu, run), of: h, inPlaceWith: coded)
+    let out = run.featureMap(1, height, width, outputs, small.storage)
+    for lines in bands { enlarge(lines) { shortcut(.map(JoinedMap($0)), into: out.lines(lines).rows, run) } }
+    conv2(quantized, into: out, adding: out, run)
+    return run.settle(out, at: mark)
   }
 
   /// The time projection, added to the bias of the first convolution: both are constant over the picture. [out, padded]

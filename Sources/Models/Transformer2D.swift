@@ -23,10 +23,10 @@ struct Transformer2D {
   /// - Parameter context: [images * text tokens, context].
   func callAsFunction(_ x: FeatureMap, context: Matrix, _ run: Run) {
     run.scratch {
-      let tokens = run.matrix(like: x.tokens)
+      let tokens = run.matrix(x.pixels, x.channels)
       run.scratch { projectIn(.groupNorm(norm(x, run)), into: tokens, run) }
       for block in blocks { block(tokens, context: context, images: x.images, run) }
-      projectOut(tokens, into: x.tokens, adding: x.tokens, run)
+      projectOut(.matrix(tokens), into: x.rows, adding: x.rows, run)
     }
   }
 
@@ -51,8 +51,9 @@ struct Transformer2D {
     }
 
     func callAsFunction(_ x: Matrix, context: Matrix, images: Int, _ run: Run) {
-      selfAttention(norm1(x), images: images, into: x, adding: x, run)
-      crossAttention(norm2(x), context: context, images: images, into: x, adding: x, run)
+      let rows = StoredRows(x)
+      selfAttention(norm1(x), images: images, into: rows, adding: rows, run)
+      crossAttention(norm2(x), context: context, images: images, into: rows, adding: rows, run)
       run.scratch {
         let input = run.activations(norm3(x), for: feedIn.weights)
         let gated = run.multiplyGated(input, by: feedIn.weights, for: feedOut.weights)

@@ -162,7 +162,9 @@ package struct UNet {
     run.scratch {
       let time = run.matrix(1, configuration.timeWidth)
       timeEmbedding(timestep, into: time, run)
-      var x = run.featureMap(like: latents, channels: configuration.blockChannels[0])
+      let storage: Storage = up[0].layers[0].resnet.conv1.isQuantized ? .float16 : .float32
+      var x = run.featureMap(
+        latents.images, latents.height, latents.width, configuration.blockChannels[0], storage)
       convIn(latents, into: x, run)
       var skips = [x]
       for block in down { x = descend(block, x, &skips, time, context, run) }
@@ -173,8 +175,7 @@ package struct UNet {
         x = y
       }
       for block in up { x = climb(block, x, &skips, time, context, run) }
-      normOut(x, into: x, activation: .silu, run)
-      convOut(x, into: prediction, run)
+      convOut(normOut(x, activation: .silu, run), into: prediction, run)
     }
   }
 
@@ -189,7 +190,7 @@ package struct UNet {
       x = y
     }
     if let downsampler = block.downsampler {
-      let y = run.featureMap(x.images, (x.height + 1) / 2, (x.width + 1) / 2, x.channels)
+      let y = run.featureMap(x.images, (x.height + 1) / 2, (x.width + 1) / 2, x.channels, x.storage)
       downsampler(x, into: y, run)
       skips.append(y)
       x = y
@@ -207,7 +208,7 @@ package struct UNet {
     }
     guard let upsampler = block.upsampler, let next = skips.last else { return y }
     // The skip connection sets the size: sides that are odd are not doubled to the pixel.
-    let large = run.featureMap(y.images, next.height, next.width, y.channels)
+    let large = run.featureMap(y.images, next.height, next.width, y.channels, y.storage)
     upsampler(y, into: large, run)
     return large
   }

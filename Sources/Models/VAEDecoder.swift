@@ -99,11 +99,32 @@ package struct VAEDecoder {
   /// - Parameters:
   ///   - latents: [1, h, w, latent channels], already divided by the scaling factor.
   ///   - picture: [1, h * scale, w * scale, output channels].
-  package func callAsFunction(_ latents: FeatureMap, into picture: FeatureMap, _ run: Run) {
+  ///   - isFrugal: computes the widest map of the last level band by band, thrice, instead of keeping it.
+  package func callAsFunction(_ latents: FeatureMap, into picture: FeatureMap, isFrugal: Bool = false, _ run: Run) {
     run.scratch {
-      let x = run.featureMap(like: latents, channels: convIn.weights.shape.outputs)
+      let bottom = run.arena.used
+      let storage: Storage = midFirst.conv1.isQuantized ? .float16 : .float32
+      var x = run.featureMap(1, latents.height, latents.width, convIn.weights.shape.outputs, storage)
       middle(latents, into: x, run)
-      climb(x, level: 0, into: picture, run)
+      var upsampler: Upsampler?
+      for (index, level) in levels.enumerated() {
+        let isLast = index == levels.count - 1
+        for (layer, resnet) in level.resnets.enumerated() {
+          guard layer == 0, let upsampler else {
+            x = resnet.settling(x, at: bottom, run)
+            continue
+          }
+          if isFrugal, isLast, let shortcut = resnet.shortcut, resnet.conv2.isQuantized {
+            x = resnet.settling(x, enlargedBy: upsampler, through: shortcut, at: bottom, run)
+          } else {
+            let large = run.featureMap(1, 2 * x.height, 2 * x.width, x.channels, storage)
+            upsampler(x, into: large, run)
+            x = resnet.settling(run.settle(large, at: bottom), at: bottom, run)
+          }
+        }
+        upsampler = level.upsampler
+      }
+      convOut(normOut(x, activation: .silu, run), into: picture, run)
     }
   }
 
@@ -121,26 +142,9 @@ package struct VAEDecoder {
     if let midAttention {
       run.scratch {
         let normalised = RowSource.groupNorm(midAttention.norm(x, run))
-        midAttention.attention(normalised, images: x.images, into: x.tokens, adding: x.tokens, run)
+        midAttention.attention(normalised, images: x.images, into: x.rows, adding: x.rows, run)
       }
     }
     midSecond(x, time: nil, into: x, run)
-  }
-
-  /// Runs the levels from `level` on. Each keeps its maps only until its enlarged result is made.
-  private func climb(_ x: FeatureMap, level index: Int, into picture: FeatureMap, _ run: Run) {
-    let level = levels[index]
-    run.scratch {
-      let y = run.featureMap(like: x, channels: level.resnets[0].outputs)
-      for (layer, resnet) in level.resnets.enumerated() { resnet(layer == 0 ? x : y, time: nil, into: y, run) }
-      if let upsampler = level.upsampler {
-        let large = run.featureMap(y.images, 2 * y.height, 2 * y.width, y.channels)
-        upsampler(y, into: large, run)
-        climb(large, level: index + 1, into: picture, run)
-      } else {
-        normOut(y, into: y, activation: .silu, run)
-        convOut(y, into: picture, run)
-      }
-    }
   }
 }

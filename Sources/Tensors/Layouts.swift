@@ -1,5 +1,5 @@
 /// Views of memory that somebody else owns (the arena, or a mapped file). Copying a view copies no element.
-/// Floats are IEEE binary32; every layout is row-major with the channel axis last.
+/// Floats are IEEE binary32 unless a storage says otherwise; every layout is row-major with the channel axis last.
 
 /// f32 [count].
 package struct Vector: @unchecked Sendable {
@@ -30,6 +30,33 @@ package struct Matrix: @unchecked Sendable {
   }
 }
 
+/// How floats lie in memory.
+package enum Storage: Sendable {
+  case float32
+  /// IEEE binary16.
+  case float16
+
+  package var bytes: Int { self == .float32 ? 4 : 2 }
+}
+
+/// f32 or f16 [rows, columns], rows adjacent: what a product adds to and writes.
+package struct StoredRows: @unchecked Sendable {
+  package let base: UnsafeMutableRawPointer
+  package let storage: Storage
+  package let rows: Int
+  package let columns: Int
+  package init(base: UnsafeMutableRawPointer, storage: Storage, rows: Int, columns: Int) {
+    self.base = base
+    self.storage = storage
+    self.rows = rows
+    self.columns = columns
+  }
+  package init(_ matrix: Matrix) {
+    self.init(base: matrix.base, storage: .float32, rows: matrix.rows, columns: matrix.columns)
+  }
+  package func row(_ index: Int) -> UnsafeMutableRawPointer { base + index * columns * storage.bytes }
+}
+
 /// One or two maps of one size, side by side on the channel axis, without a copy.
 package struct JoinedMap: @unchecked Sendable {
   package let first: FeatureMap
@@ -45,23 +72,42 @@ package struct JoinedMap: @unchecked Sendable {
   package var width: Int { first.width }
   package var pixels: Int { first.pixels }
   package var channels: Int { first.channels + (second?.channels ?? 0) }
+  /// Some lines of a single image.
+  package func lines(_ range: Range<Int>) -> JoinedMap { JoinedMap(first.lines(range), second?.lines(range)) }
 }
 
-/// f32 [images, height, width, channels].
+/// f32 or f16 [images, height, width, channels].
 package struct FeatureMap: @unchecked Sendable {
-  package let base: UnsafeMutablePointer<Float>
+  package let base: UnsafeMutableRawPointer
+  package let storage: Storage
   package let images: Int
   package let height: Int
   package let width: Int
   package let channels: Int
-  package init(base: UnsafeMutablePointer<Float>, images: Int, height: Int, width: Int, channels: Int) {
+  package init(
+    base: UnsafeMutableRawPointer, storage: Storage, images: Int, height: Int, width: Int, channels: Int
+  ) {
     self.base = base
+    self.storage = storage
     self.images = images
     self.height = height
     self.width = width
     self.channels = channels
   }
   package var pixels: Int { images * height * width }
+  package var bytes: Int { pixels * channels * storage.bytes }
   /// The same memory as [images * height * width, channels].
-  package var tokens: Matrix { Matrix(base: base, rows: pixels, columns: channels) }
+  package var rows: StoredRows { StoredRows(base: base, storage: storage, rows: pixels, columns: channels) }
+  /// The same, of a map of f32.
+  package var tokens: Matrix {
+    precondition(storage == .float32)
+    return Matrix(base: base.assumingMemoryBound(to: Float.self), rows: pixels, columns: channels)
+  }
+  /// Some lines of a single image.
+  package func lines(_ range: Range<Int>) -> FeatureMap {
+    precondition(images == 1 && range.lowerBound >= 0 && range.upperBound <= height)
+    return FeatureMap(
+      base: rows.row(range.lowerBound * width), storage: storage, images: 1, height: range.count, width: width,
+      channels: channels)
+  }
 }

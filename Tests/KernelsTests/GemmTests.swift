@@ -19,11 +19,13 @@ struct GemmProblem: CustomStringConvertible {
   var padding = 0
   var extreme = false
   var paired = false
+  /// Whether results and residuals are f16.
+  var halves = false
   var seed = 1
 
   var description: String {
     "\(kind) \(rows)x\(inputs) taps \(taps) -> \(outputs), panels \(panels.map { "\($0)" } ?? "all"), "
-      + "residual \(residual), extreme \(extreme), paired \(paired)"
+      + "residual \(residual), extreme \(extreme), paired \(paired), halves \(halves)"
   }
 
   private var isInt8: Bool { kind == .int8 || kind == .int8Pairs }
@@ -94,10 +96,12 @@ struct GemmProblem: CustomStringConvertible {
     let scale = Guarded(random.floats(panelCount * 8, 0...0.01))
     let biases = Guarded(random.floats(panelCount * 8))
     let stride = outputs + padding
-    func buffer(_ stride: Int) -> Guarded<Float> { Guarded(random.floats((outRows - 1) * stride + outputs)) }
+    func buffer(_ stride: Int) -> Elements {
+      Elements(random.floats((outRows - 1) * stride + outputs), halves: halves)
+    }
     let out = (buffer(stride), buffer(stride))
     let other = (buffer(outputs), buffer(outputs))
-    let added: (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>)? =
+    let added: (UnsafeMutableRawPointer, UnsafeMutableRawPointer)? =
       switch residual {
       case .none: nil
       case .separate: (other.0.base, other.1.base)
@@ -114,9 +118,11 @@ struct GemmProblem: CustomStringConvertible {
       rows: rowPointers.base, row_scale: isInt8 ? rowScale.base : nil, row_zero: isInt8 ? rowZero.base : nil,
       row_count: rows, taps: taps, inputs: inputs, weights: matrix, scale: isInt8 ? scale.base : nil,
       sum: isInt8 ? sum.base : nil, bias: bias ? biases.base : nil, panels: panelCount,
-      panel_begin: range.lowerBound, panel_end: range.upperBound, outputs: outputs, residual: added?.0,
+      panel_begin: range.lowerBound, panel_end: range.upperBound, outputs: outputs,
+      residual: added.map { UnsafeRawPointer($0.0) },
       residual_stride: residual == .inPlace ? stride : outputs, out: out.0.base, out_stride: stride, paired: paired,
-      pair_residual: paired ? added.map { UnsafePointer($0.1) } : nil, pair_out: paired ? out.1.base : nil)
+      pair_residual: paired ? added.map { UnsafeRawPointer($0.1) } : nil, pair_out: paired ? out.1.base : nil,
+      halves: halves)
     withExtendedLifetime((codes, values, weights8, weights32, weights16, sum)) {
       withExtendedLifetime((rowPointers, rowScale, rowZero, scale, biases, other)) {
         switch kind {
@@ -131,7 +137,11 @@ struct GemmProblem: CustomStringConvertible {
   }
 
   func expectAgreement(_ table: KernelTable) {
-    expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(self)")
+    for halves in [false, true] {
+      var problem = self
+      problem.halves = halves
+      expectSameBits(problem.run(table), problem.run(Oracle.kernels), "\(table.name): \(problem)")
+    }
   }
 }
 
@@ -277,7 +287,7 @@ struct GemmProblem: CustomStringConvertible {
           rows: rows.base, row_scale: ones.base, row_zero: zeros.base, row_count: codes.count, taps: 1, inputs: 4,
           weights: weights.base, scale: ones.base, sum: sums.base, bias: nil, panels: pairs.count / 8, panel_begin: 0,
           panel_end: pairs.count / 8, outputs: pairs.count, residual: nil, residual_stride: 0, out: out.base,
-          out_stride: pairs.count, paired: false, pair_residual: nil, pair_out: nil))
+          out_stride: pairs.count, paired: false, pair_residual: nil, pair_out: nil, halves: false))
     }
     let expected = codes.flatMap { x -> [Float] in
       let (outer, inner) = (x[0] + x[3] - 18, x[1] + x[2] - 18)
@@ -304,7 +314,7 @@ struct GemmProblem: CustomStringConvertible {
             rows: rows.base, row_scale: ones.base, row_zero: zeros.base, row_count: 256, taps: 1, inputs: 8,
             weights: weights.base, scale: ones.base, sum: sums.base, bias: nil, panels: 1, panel_begin: 0,
             panel_end: 1, outputs: 8, residual: nil, residual_stride: 0, out: out.base, out_stride: 8,
-            paired: false, pair_residual: nil, pair_out: nil))
+            paired: false, pair_residual: nil, pair_out: nil, halves: false))
       }
       let expected = (0..<256).flatMap { code in (0..<8).map { Float((code - 3) * (weight + $0) * 8) } }
       #expect(out.elements == expected)

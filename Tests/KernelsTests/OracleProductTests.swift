@@ -45,7 +45,7 @@ private let unit = 0x1p-24
           inputs: inputs, weights: weights.base, scale: scale.base, sum: sum.base, bias: bias.base, panels: 2,
           panel_begin: 0, panel_end: 2, outputs: outputs, residual: adding ? residual.0.base : nil,
           residual_stride: outputs, out: out[0].base, out_stride: outputs, paired: paired,
-          pair_residual: paired && adding ? residual.1.base : nil, pair_out: paired ? out[1].base : nil))
+          pair_residual: paired && adding ? residual.1.base : nil, pair_out: paired ? out[1].base : nil, halves: false))
     }
     /// The product of row `r`, and the sum of its terms' magnitudes.
     func product(_ r: Int, _ o: Int) -> (exact: Double, size: Double) {
@@ -87,7 +87,7 @@ private let unit = 0x1p-24
         rows: pointers.base, row_scale: nil, row_zero: nil, row_count: rows, taps: taps, inputs: inputs,
         weights: wide.base, scale: nil, sum: nil, bias: nil, panels: 2, panel_begin: 0, panel_end: 2,
         outputs: outputs, residual: nil, residual_stride: 0, out: out.base, out_stride: outputs, paired: false,
-        pair_residual: nil, pair_out: nil)
+        pair_residual: nil, pair_out: nil, halves: false)
       if kind == .float16 {
         arguments.weights = UnsafeRawPointer(half.base)
         call(Oracle.kernels.gemmFloat16, arguments)
@@ -124,7 +124,7 @@ private let unit = 0x1p-24
           rows: pointer.base, row_scale: nil, row_zero: nil, row_count: 1, taps: 1, inputs: 1, weights: weights.base,
           scale: nil, sum: nil, bias: nil, panels: 8192, panel_begin: 0, panel_end: 8192, outputs: 65536,
           residual: nil, residual_stride: 0, out: out.base, out_stride: 65536, paired: false, pair_residual: nil,
-          pair_out: nil))
+          pair_out: nil, halves: false))
     }
     for code in 0...65535 where code & 0x7c00 != 0x7c00 {
       let exponent = code >> 10 & 31

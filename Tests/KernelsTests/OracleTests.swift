@@ -174,7 +174,8 @@ private let unit = 0x1p-24
     let square = Guarded([Float](repeating: 9, count: channels))
     call(
       Oracle.kernels.channelSums,
-      at_channel_sums(x: input.base, rows: rows, channels: channels, sum: sum.base, square: square.base))
+      at_channel_sums(
+        x: input.base, rows: rows, channels: channels, sum: sum.base, square: square.base, halves: false))
     for c in 0..<channels {
       let column = (0..<rows).map { Double(x[$0 * channels + c]) }
       let bound = Double(rows + 1) * unit
@@ -193,7 +194,7 @@ private let unit = 0x1p-24
       Oracle.kernels.affine,
       at_affine(
         x: x.base, out: out.base, rows: 2, channels: 2, factor: factor.base, offset: offset.base,
-        activation: AT_IDENTITY))
+        activation: AT_IDENTITY, halves: false))
     #expect(out.elements == [2.5, 12, 6.5, 6])
     call(Oracle.kernels.add, at_add(a: x.base, b: out.base, out: out.base, count: 4, alpha: -2))
     #expect(out.elements == [0.5, 16, 0.5, -2])

@@ -78,19 +78,64 @@ private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU
   func channelSums(_ table: KernelTable) {
     var random = Generator(13)
     for channels in widths {
-      for rows in [1, 2, 37] {
-        let x = Guarded((0..<rows).flatMap { _ in awkward(&random, channels) })
+      for (rows, halves) in [(1, false), (2, true), (37, false), (37, true)] {
+        let x = Elements((0..<rows).flatMap { _ in awkward(&random, channels) }, halves: halves)
         func run(_ table: KernelTable) -> [Float] {
           let sum = Guarded([Float](repeating: -1, count: channels))
           let square = Guarded([Float](repeating: -1, count: channels))
           call(
             table.channelSums,
-            at_channel_sums(x: x.base, rows: rows, channels: channels, sum: sum.base, square: square.base))
+            at_channel_sums(
+              x: x.base, rows: rows, channels: channels, sum: sum.base, square: square.base, halves: halves))
           return sum.elements + square.elements
         }
         expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(rows) x \(channels)")
       }
     }
+  }
+
+  @Test("Every binary16 number is widened exactly", arguments: variants + [Oracle.kernels])
+  func widen(_ table: KernelTable) {
+    let numbers = (0...UInt16.max).filter { !Float16(bitPattern: $0).isNaN }
+    for count in [numbers.count, 1, 13] {
+      let (x, out) = (Guarded(Array(numbers.suffix(count))), Guarded([Float](repeating: -1, count: count)))
+      withExtendedLifetime(x) { call(table.widen, at_widen(x: x.base, out: out.base, count: count)) }
+      expectSameBits(out.elements, numbers.suffix(count).map { Float(Float16(bitPattern: $0)) }, table.name)
+    }
+  }
+
+  @Test(
+    "Results are stored as the nearest binary16, ties to even, and never as infinity",
+    arguments: variants + [Oracle.kernels])
+  func narrow(_ table: KernelTable) {
+    // Each number, the middle to the next, and the floats beside that middle; then what is out of reach.
+    var values: [Float] = []
+    for bits in stride(from: UInt16(0), to: 0x7bff, by: 1) {
+      let (low, high) = (Float(Float16(bitPattern: bits)), Float(Float16(bitPattern: bits + 1)))
+      let middle = (low + high) / 2
+      values += [low, middle.nextDown, middle, middle.nextUp]
+    }
+    values += [65504, 65519.9, 65520, 1e9, .greatestFiniteMagnitude, 1e-30, .leastNonzeroMagnitude]
+    values += values.dropFirst().map { -$0 }  // a product never is -0: it begins at 0
+    while values.count % 8 != 3 { values.append(1) }
+    let x = Guarded(values)
+    let one = Guarded<Float>([1, 0, 0, 0, 0, 0, 0, 0])
+    let rows = Guarded(values.indices.map { UnsafeRawPointer(x.base + $0) })
+    let out = Guarded([UInt16](repeating: 9, count: values.count))
+    withExtendedLifetime((x, one)) {
+      call(
+        table.gemmFloat32,
+        at_gemm(
+          rows: rows.base, row_scale: nil, row_zero: nil, row_count: values.count, taps: 1, inputs: 1,
+          weights: one.base,
+          scale: nil, sum: nil, bias: nil, panels: 1, panel_begin: 0, panel_end: 1, outputs: 1, residual: nil,
+          residual_stride: 0, out: out.base, out_stride: 1, paired: false, pair_residual: nil, pair_out: nil,
+          halves: true))
+    }
+    let expected = values.map { Float16(max(-65504, min(65504, $0))).bitPattern }
+    let found = out.elements
+    let wrong = values.indices.first { found[$0] != expected[$0] }
+    #expect(wrong == nil, "\(table.name): \(wrong.map { "\(values[$0])" } ?? "")")
   }
 
   @Test("Scale, shift and activation give the same bits on every processor, also in place", arguments: variants)
@@ -101,20 +146,22 @@ private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU
         let x = (0..<3).flatMap { _ in awkward(&random, channels) }
         let factor = Guarded(random.floats(channels, -2...2))
         let offset = Guarded(random.floats(channels, -2...2))
-        let inPlace = random.integer(0...1) == 0
+        let halves = random.integer(0...1) == 0
+        let inPlace = !halves && random.integer(0...1) == 0
         func run(_ table: KernelTable) -> [Float] {
-          let input = Guarded(x)
-          let out = inPlace ? input : Guarded(x.map { _ in -9 })
-          withExtendedLifetime(input) {
+          let out = Guarded(inPlace ? x : x.map { _ in -9 })
+          let separate = Elements(inPlace ? [] : x, halves: halves)
+          withExtendedLifetime(separate) {
             call(
               table.affine,
               at_affine(
-                x: input.base, out: out.base, rows: 3, channels: channels, factor: factor.base, offset: offset.base,
-                activation: activation))
+                x: inPlace ? UnsafeRawPointer(out.base) : UnsafeRawPointer(separate.base), out: out.base, rows: 3,
+                channels: channels, factor: factor.base, offset: offset.base, activation: activation, halves: halves))
           }
           return out.elements
         }
-        expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(channels), activation \(activation)")
+        expectSameBits(
+          run(table), run(Oracle.kernels), "\(table.name): \(channels), activation \(activation), halves \(halves)")
       }
     }
   }

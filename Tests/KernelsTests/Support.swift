@@ -57,6 +57,24 @@ final class Guarded<Element: BitwiseCopyable> {
   var elements: [Element] { Array(UnsafeBufferPointer(start: base, count: count)) }
 }
 
+/// Elements of a map, f32 or rounded to f16, guarded.
+final class Elements {
+  private let floats: Guarded<Float>
+  private let halves: Guarded<UInt16>
+  private let isHalf: Bool
+
+  init(_ values: [Float], halves isHalf: Bool) {
+    floats = Guarded(isHalf ? [] : values)
+    halves = Guarded(isHalf ? values.map { Float16($0).bitPattern } : [])
+    self.isHalf = isHalf
+  }
+
+  var base: UnsafeMutableRawPointer {
+    isHalf ? UnsafeMutableRawPointer(halves.base) : UnsafeMutableRawPointer(floats.base)
+  }
+  var elements: [Float] { isHalf ? halves.elements.map { Float(Float16(bitPattern: $0)) } : floats.elements }
+}
+
 func call<Arguments>(_ kernel: (UnsafePointer<Arguments>) -> Void, _ arguments: Arguments) {
   withUnsafePointer(to: arguments) { kernel($0) }
 }

@@ -174,7 +174,7 @@ enum Residual: CaseIterable {
       let out = run.featureMap(s.images, height, width, s.outputs)
       var generator = Generator(index)
       let added = generator.floats(out.tokens.count)
-      out.base.update(from: added, count: added.count)
+      out.tokens.base.update(from: added, count: added.count)
       let residual = Residual.allCases[index % 3]
       let other = residual == .separate ? run.map(s.images, height, width, s.outputs, added) : out
       layer(x, into: out, enlarged: s.enlarged, adding: residual == .none ? nil : other, run)
@@ -266,7 +266,7 @@ enum Residual: CaseIterable {
         let run = try makeRun(pools[kernel % 3], isGuided: true)
         let out = run.featureMap(2, height, width, outputs)
         let added = generator.floats(out.tokens.count)
-        out.base.update(from: added, count: added.count)
+        out.tokens.base.update(from: added, count: added.count)
         let other = residual == .separate ? run.map(2, height, width, outputs, added) : out
         layer(
           run.map(2, height, width, inputs, first.values + second.values), into: out,

@@ -45,7 +45,7 @@ extension Run {
   func map(_ images: Int, _ height: Int, _ width: Int, _ channels: Int, _ values: [Float]) -> FeatureMap {
     precondition(values.count == images * height * width * channels)
     let result = featureMap(images, height, width, channels)
-    result.base.update(from: values, count: values.count)
+    result.tokens.base.update(from: values, count: values.count)
     return result
   }
 

@@ -41,14 +41,22 @@ typedef struct {
   size_t panels;                 // of the whole matrix (the stride of sum)
   size_t panel_begin, panel_end; // those to compute
   size_t outputs;                // columns that exist: the last panel may be partial
-  const float *_Nullable residual;         // added last, or NULL; may be out itself
+  const void *_Nullable residual;          // added last, or NULL; may be out itself
   size_t residual_stride;
-  float *out;
+  void *out;
   size_t out_stride; // elements
   bool paired;
-  const float *_Nullable pair_residual; // where the second half of the rows has its residual and its results
-  float *_Nullable pair_out;
+  const void *_Nullable pair_residual; // where the second half of the rows has its residual and its results
+  void *_Nullable pair_out;
+  bool halves; // whether residuals and results are f16: rounded to nearest even, at most 65504 in magnitude
 } at_gemm;
+
+// f16 -> f32
+typedef struct {
+  const uint16_t *x;
+  float *out;
+  size_t count;
+} at_widen;
 
 typedef struct {
   const float *x;
@@ -60,20 +68,22 @@ typedef struct {
 
 // Adds up rows: sum[c] and square[c] are set to the sums of x and x * x over the rows, in row order.
 typedef struct {
-  const float *x;
+  const void *x; // f32, or f16 where `halves`
   size_t rows, channels;
   float *sum, *square;
+  bool halves;
 } at_channel_sums;
 
 typedef enum { AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU } at_activation;
 
 // out = activation(x * factor[c] + offset[c])
 typedef struct {
-  const float *x;
-  float *out; // may be x
+  const void *x; // f32, or f16 where `halves`
+  float *out;    // may be x where that is f32
   size_t rows, channels;
   const float *factor, *offset;
   at_activation activation;
+  bool halves;
 } at_affine;
 
 // out = activation(x)
@@ -172,6 +182,7 @@ static inline size_t at_attention_int16_workspace(size_t queries, size_t head_wi
   void at_gemm_float32_##suffix(const at_gemm *);          \
   void at_gemm_float16_##suffix(const at_gemm *);          \
   void at_layer_norm_##suffix(const at_layer_norm *);      \
+  void at_widen_##suffix(const at_widen *);                \
   void at_channel_sums_##suffix(const at_channel_sums *);  \
   void at_affine_##suffix(const at_affine *);              \
   void at_map_##suffix(const at_map *);                    \
