@@ -30,12 +30,14 @@ package struct Benchmark {
   private let context: [Float]
 
   /// Encodes a prompt, so that the UNet has something to attend to.
-  package init(_ pipeline: Pipeline, width: Int?, height: Int?) throws(AudioTokenError) {
+  package init(_ pipeline: Pipeline, width: Int?, height: Int?, maxRAM: Int?) throws(AudioTokenError) {
     var settings = GenerationSettings()
     settings.width = width
     settings.height = height
     self.pipeline = pipeline
+    settings.maxRAM = maxRAM
     plan = try pipeline.plan(settings)
+    pipeline.memory = try pipeline.memoryPlan(plan, limit: maxRAM)
     context = try pipeline.context(plan, Self.numbers(pipeline.configuration.text.width), nil) { _ in }
   }
 
@@ -74,7 +76,7 @@ package struct Benchmark {
       return { () throws(AudioTokenError) in _ = try pipeline.features(waveform) { _ in } }
     case .projector:
       let features = try pipeline.features(Self.numbers(Waveform.count).map { $0 * 0.1 }) { _ in }
-      return { () throws(AudioTokenError) in _ = try pipeline.token(features.values, tokens: features.tokens) { _ in } }
+      return { () throws(AudioTokenError) in _ = try pipeline.token(features.values) { _ in } }
     case .text:
       let token = Self.numbers(pipeline.configuration.text.width)
       return { [plan] () throws(AudioTokenError) in _ = try pipeline.context(plan, token, nil) { _ in } }
@@ -82,6 +84,7 @@ package struct Benchmark {
       let latents = Self.numbers(plan.latentCount)
       var step = Pipeline.UNetStep(plan: plan, context: context, networks: pipeline.networks)
       step.arena = try pipeline.arena(for: .unet, isGuided: plan.images == 2) { step.body($0, latents, timestep: 0) }
+      step.weights = pipeline.window(.unet)
       return { [step] () throws(AudioTokenError) in
         _ = step(latents, timestep: 500, kernels: pipeline.kernels, pool: pipeline.pool, profile: pipeline.profile)
       }

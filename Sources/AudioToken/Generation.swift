@@ -16,6 +16,7 @@ extension Pipeline {
     from sound: SoundSelection, settings: GenerationSettings, dump: TensorDump?, progress: (Progress) -> Void
   ) throws(AudioTokenError) -> Picture {
     var plan = try plan(settings)
+    memory = try memoryPlan(plan, limit: settings.maxRAM)
     let waveform = try waveform(sound, progress)
     let audioHash = try rendering(AudioTokenError.init(_:)) { () throws(WeightFileError) in
       try SHA256.ofFile(sound.path)
@@ -24,6 +25,7 @@ extension Pipeline {
     let context = try context(plan, token, dump, progress)
     let latents = try denoise(&plan, context, dump, progress)
     let picture = try decode(plan, latents, progress)
+    releaseArena()
     let pixels = picture.map { UInt8(max(0, ($0 * 255).rounded(.toNearestOrEven))) }
     try dump?.write("image", picture, [plan.height, plan.width, 3])
     try dump?.write("image_u8", pixels, [plan.height, plan.width, 3])
@@ -108,14 +110,7 @@ extension Pipeline {
   ) throws(AudioTokenError) -> [Float] {
     let length = plan.prompts[0].count
     let width = configuration.text.width
-    let context = try stage(.text, progress) { [networks, tokenizerData] run, output in
-      let audio = run.matrix(1, width)
-      run.serial { audio.base.update(from: token, count: width) }
-      let embeddings = run.matrix(plan.images * length, width)
-      networks.text(
-        plan.prompts, placeholder: Int(tokenizerData.placeholder), audioToken: audio, into: embeddings, run)
-      run.serial { output = embeddings.elements }
-    }
+    let context = try stage(.text, progress) { self.read($0, plan, token: token) }
     guard let dump else { return context }
     try dump.write("token_ids", plan.prompts[plan.images - 1].map(Int64.init), [length])
     try dump.write("prompt_embeddings", Array(context.suffix(length * width)), [length, width])
@@ -123,6 +118,16 @@ extension Pipeline {
       try dump.write("negative_embeddings", Array(context.prefix(length * width)), [length, width])
     }
     return context
+  }
+
+  @discardableResult
+  func read(_ run: Run, _ plan: Plan, token: [Float]) -> [Float] {
+    let width = configuration.text.width
+    let audio = run.matrix(1, width)
+    run.serial { audio.base.update(from: token, count: width) }
+    let embeddings = run.matrix(plan.images * plan.prompts[0].count, width)
+    networks.text(plan.prompts, placeholder: Int(tokenizerData.placeholder), audioToken: audio, into: embeddings, run)
+    return run.isPlanning ? [] : embeddings.elements
   }
 
   /// The sampling loop: noise -> latents [h, w, channels]
@@ -138,6 +143,7 @@ extension Pipeline {
     var latents = channelLast(noise, plan)
     var step = UNetStep(plan: plan, context: context, networks: networks)
     step.arena = try arena(for: .unet, isGuided: plan.images == 2) { step.body($0, latents, timestep: 0) }
+    step.weights = window(.unet)
     for (call, timestep) in plan.sampler.timesteps.enumerated() {
       let predictions = step(latents, timestep: timestep, kernels: kernels, pool: pool)
       if call == 0 {
@@ -147,6 +153,7 @@ extension Pipeline {
         try dump?.write("eps_first", halves, [plan.images] + shape)
       }
       let guided = guide(predictions, plan)
+      arenaPeak = step.arena?.peak ?? 0
       plan.sampler.step(call, prediction: guided, latents: &latents)
       if let dump {
         let digits = String(call)
@@ -165,20 +172,22 @@ extension Pipeline {
     let context: [Float]
     let networks: Networks
     var arena: Arena?
+    var weights: WeightWindow?
 
     func callAsFunction(
       _ latents: [Float], timestep: Int, kernels: KernelTable, pool: ThreadPool, profile: Profile? = nil
     ) -> [Float] {
       guard let arena else { preconditionFailure("the step was not planned") }
       defer { arena.release(to: 0) }
-      let run = Run(kernels: kernels, pool: pool, arena: arena, isGuided: plan.images == 2, profile: profile)
+      let run = Run(
+        kernels: kernels, pool: pool, arena: arena, weights: weights, isGuided: plan.images == 2, profile: profile)
       return body(run, latents, timestep: timestep)
     }
 
     @discardableResult
     func body(_ run: Run, _ latents: [Float], timestep: Int) -> [Float] {
       let input = run.featureMap(plan.images, plan.latentHeight, plan.latentWidth, plan.latentChannels)
-      let text = run.matrix(plan.images * plan.prompts[0].count, context.count / (plan.images * plan.prompts[0].count))
+      let text = run.matrix(plan.images * plan.prompts[0].count, networks.unet.contextWidth)
       let output = run.featureMap(like: input)
       run.serial {
         for image in 0..<plan.images {
@@ -204,13 +213,20 @@ extension Pipeline {
   func decode(
     _ plan: Plan, _ latents: [Float], _ progress: (Progress) -> Void
   ) throws(AudioTokenError) -> [Float] {
+    let isFrugal = memory?.isFrugal ?? false
+    return try stage(.vae, progress) { self.draw($0, plan, latents, isFrugal: isFrugal) }
+  }
+
+  @discardableResult
+  func draw(_ run: Run, _ plan: Plan, _ latents: [Float], isFrugal: Bool) -> [Float] {
     let scaling = Float(configuration.vae.scalingFactor)
-    return try stage(.vae, progress) { [networks] run, output in
-      let input = run.featureMap(1, plan.latentHeight, plan.latentWidth, plan.latentChannels)
-      run.serial { for (index, value) in latents.enumerated() { input.tokens.base[index] = value / scaling } }
-      let picture = run.featureMap(1, plan.height, plan.width, 3)
-      networks.vae(input, into: picture, run)
-      run.serial { output = picture.tokens.elements.map { min(max($0 / 2 + 0.5, 0), 1) } }
+    let input = run.featureMap(1, plan.latentHeight, plan.latentWidth, plan.latentChannels)
+    run.serial { for (index, value) in latents.enumerated() { input.tokens.base[index] = value / scaling } }
+    return networks.vae(input, isFrugal: isFrugal, run) { picture in
+      guard !run.isPlanning else { return [] }
+      run.arena.discardUnused()
+      return UnsafeBufferPointer(start: picture.tokens.base, count: picture.tokens.count)
+        .map { min(max($0 / 2 + 0.5, 0), 1) }
     }
   }
 

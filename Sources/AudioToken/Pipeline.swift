@@ -5,8 +5,8 @@ import WeightFile
 
 /// Sound to picture: BEATs, the token projector, the text encoder, the UNet and the decoder of one weight file.
 ///
-/// Weights stay where the file is mapped. A stage's activations live in an arena that is planned for it and given back
-/// before the next stage begins.
+/// Weights stay where the file is mapped; no more of them than the plan says are in memory, and never those of two stages.
+/// Activations live in one arena, planned to the byte.
 public final class Pipeline {
   let file: WeightFile
   let configuration: ModelConfiguration
@@ -18,6 +18,12 @@ public final class Pipeline {
   let kernels: KernelTable
   /// Where the time goes, if anybody asks.
   var profile: Profile?
+  /// Called all the time while a network runs, between its layers.
+  package var observer: (() -> Void)?
+  /// What the stages may take.
+  var memory: MemoryPlan?
+  /// Kept from one stage to the next: clean pages are not free.
+  private var kept: Arena?
 
   /// The side in pixels of the pictures that the model was trained on.
   public let nativeSize: Int
@@ -63,6 +69,7 @@ public final class Pipeline {
       try Tokenizer(tokenizerData)
     }
     contentHash = file.contentHash
+    file.releaseHeader()
     pool = ThreadPool(threads: threads)
   }
 
@@ -70,7 +77,8 @@ public final class Pipeline {
   public func audioToken(
     of sound: SoundSelection, progress: (Progress) -> Void = { _ in }
   ) throws(AudioTokenError) -> [Float] {
-    try encode(waveform(sound, progress), dump: nil, progress)
+    memory = try memoryPlan(nil, limit: nil)
+    return try encode(waveform(sound, progress), dump: nil, progress)
   }
 
   // MARK: Stages
@@ -89,7 +97,7 @@ public final class Pipeline {
     _ waveform: [Float], dump: TensorDump?, _ progress: (Progress) -> Void
   ) throws(AudioTokenError) -> [Float] {
     let features = try features(waveform, progress)
-    let token = try token(features.values, tokens: features.tokens, progress)
+    let token = try token(features.values, progress)
     try dump?.write("waveform", waveform, [waveform.count])
     try dump?.write("fbank", features.bank, [features.bank.count / FilterBank.bins, FilterBank.bins])
     try dump?.write("audio_features", features.values, [features.tokens, configuration.beats.featureWidth])
@@ -108,61 +116,83 @@ public final class Pipeline {
     let bank = FilterBank()(waveform)
     let frames = bank.count / FilterBank.bins
     let tokens = configuration.beats.tokens(frames: frames, bins: FilterBank.bins)
-    let width = configuration.beats.featureWidth
-    let values = try stage(.beats, progress) { [networks] run, output in
-      let input = run.matrix(frames, FilterBank.bins)
-      run.serial { input.base.update(from: bank, count: bank.count) }
-      let features = run.matrix(tokens, width)
-      networks.beats(input, into: features, run)
-      run.serial { output = features.elements }
-    }
+    let values = try stage(.beats, progress) { self.hear($0, bank: bank) }
     return Features(values: values, tokens: tokens, bank: bank)
+  }
+
+  @discardableResult
+  func hear(_ run: Run, bank: [Float]) -> [Float] {
+    let input = run.matrix(FilterBank.frames(samples: Waveform.count), FilterBank.bins)
+    run.serial { input.base.update(from: bank, count: bank.count) }
+    let features = run.matrix(audioTokens, configuration.beats.featureWidth)
+    networks.beats(input, into: features, run)
+    return run.isPlanning ? [] : features.elements
+  }
+
+  /// Of a sound.
+  private var audioTokens: Int {
+    configuration.beats.tokens(frames: FilterBank.frames(samples: Waveform.count), bins: FilterBank.bins)
   }
 
   /// [tokens, feature width] -> [token width]
   func token(
-    _ features: [Float], tokens: Int, _ progress: (Progress) -> Void
+    _ features: [Float], _ progress: (Progress) -> Void
   ) throws(AudioTokenError) -> [Float] {
-    let (width, tokenWidth) = (configuration.beats.featureWidth, configuration.projector.tokenWidth)
-    return try stage(.projector, progress) { [networks] run, output in
-      let input = run.matrix(tokens, width)
-      run.serial { input.base.update(from: features, count: features.count) }
-      let token = run.matrix(1, tokenWidth)
-      networks.projector(input, into: token, run)
-      run.serial { output = token.elements }
-    }
+    try stage(.projector, progress) { self.project($0, features: features) }
   }
 
-  /// Plans the arena of `body`, runs it there, and gives the arena and the stage's weights back.
+  @discardableResult
+  func project(_ run: Run, features: [Float]) -> [Float] {
+    let input = run.matrix(audioTokens, configuration.beats.featureWidth)
+    run.serial { input.base.update(from: features, count: features.count) }
+    let token = run.matrix(1, configuration.projector.tokenWidth)
+    networks.projector(input, into: token, run)
+    return run.isPlanning ? [] : token.elements
+  }
+
+  /// Plans the arena of `body`, runs it there, and gives the stage's weights back.
   func stage(
-    _ step: Step, _ progress: (Progress) -> Void, _ body: (Run, inout [Float]) -> Void
+    _ step: Step, _ progress: (Progress) -> Void, _ body: (Run) -> [Float]
   ) throws(AudioTokenError) -> [Float] {
     progress(Progress(step: step, done: 0, total: 1))
-    var output: [Float] = []
-    let arena = try arena(for: step) { body($0, &output) }
-    body(Run(kernels: kernels, pool: pool, arena: arena, profile: profile), &output)
+    let arena = try arena(for: step) { _ = body($0) }
+    let output = body(Run(kernels: kernels, pool: pool, arena: arena, weights: window(step), profile: profile))
+    arenaPeak = arena.peak
     release(step)
     progress(Progress(step: step, done: 1, total: 1))
     return output
   }
 
-  /// An arena of exactly the bytes that `body` takes.
+  /// An empty arena of at least the bytes that `body` takes: the one of the stages before, where it is large enough.
   func arena(for step: Step, isGuided: Bool = false, _ body: (Run) -> Void) throws(AudioTokenError) -> Arena {
     let peak = Run.peak(pool: pool, isGuided: isGuided, body)
-    guard let arena = Arena(capacity: peak) else {
+    if let kept, kept.capacity >= peak {
+      kept.restart()
+      return kept
+    }
+    kept = nil
+    let whole = max(peak, memory?.stages.map(\.arena).max() ?? 0)
+    guard let arena = Arena(capacity: whole) else {
       throw AudioTokenError(
         .system,
-        "The system refuses \(ByteCount.describe(peak)) of memory for the \(step.rawValue) stage, which needs "
+        "The system refuses \(ByteCount.describe(whole)) of memory for the stages from \(step.rawValue) on, which need "
           + "them; close other programs or choose a smaller --width and --height.")
     }
+    kept = arena
     return arena
   }
+
+  /// What the last stage took of its arena.
+  package internal(set) var arenaPeak = 0
+
+  /// Gives the activations' memory back.
+  func releaseArena() { kept = nil }
 
   /// Which kernels run.
   public var kernelName: String { kernels.name }
 
   /// Lets the pages of a stage's weights go.
-  func release(_ step: Step) { file.release(file.tensors.filter { $0.name.hasPrefix(step.rawValue + ".") }) }
+  func release(_ step: Step) { file.release(tensors(of: step)) }
 }
 
 extension SamplerChoice {

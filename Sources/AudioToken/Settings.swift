@@ -28,6 +28,8 @@ public struct GenerationSettings: Sendable {
   /// Pixels, multiples of eight.
   public var width: Int?
   public var height: Int?
+  /// Bytes of memory that the process may take, file pages included; nil: what is free.
+  public var maxRAM: Int?
 
   public init() {}
 }

@@ -14,7 +14,7 @@ struct AudioTokenCommand: ParsableCommand {
       EXIT CODES: 0 success; 64 a setting that cannot be; 65 a file whose content is not what it should be; 66 a file that is \
       missing or cannot be read; 71 the system refuses memory; 73 the output cannot be written; 130 interrupted.
       """,
-    subcommands: [Generate.self, Encode.self, Inspect.self, Bench.self])
+    subcommands: [Generate.self, Encode.self, Inspect.self, Memory.self, Bench.self])
 
   static func main() {
     // The library's threads and the display share nothing with the handler.
@@ -55,6 +55,31 @@ struct RunOptions: ParsableArguments {
   }
 
   private var environmentKernels: String? { getenv("AUDIOTOKEN_KERNELS").map { String(cString: $0) } }
+}
+
+/// A number of bytes: 192M is 192 million, 192Mi is 192 * 2^20.
+struct ByteSize: ExpressibleByArgument {
+  let bytes: Int
+
+  init?(argument: String) {
+    let digits = argument.prefix { $0.isASCII && $0.isNumber }
+    let units: [String: Int] = [
+      "": 1, "K": 1000, "M": 1_000_000, "G": 1_000_000_000, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30,
+    ]
+    guard let count = Int(digits), let unit = units[String(argument.dropFirst(digits.count))] else { return nil }
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: unit)
+    guard !overflow, bytes > 0 else { return nil }
+    self.bytes = bytes
+  }
+}
+
+/// What the process may take of memory.
+struct MemoryOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Memory that the process may take, file pages included, as 192M or 192Mi; most of what is free by default.",
+      valueName: "bytes"))
+  var maxRam: ByteSize?
 }
 
 /// Options that choose the part of the sound.

@@ -29,6 +29,7 @@ struct Bench: ParsableCommand {
   @Option(help: "The picture's height in pixels.")
   var height: Int?
 
+  @OptionGroup var memoryOptions: MemoryOptions
   @OptionGroup var runOptions: RunOptions
 
   @Flag(help: "Print the results as JSON on standard output.")
@@ -48,7 +49,7 @@ struct Bench: ParsableCommand {
 
   private func stages(_ model: String) throws -> [(String, JSONText)] {
     let pipeline = try runOptions.pipeline(model)
-    let benchmark = try Benchmark(pipeline, width: width, height: height)
+    let benchmark = try Benchmark(pipeline, width: width, height: height, maxRAM: memoryOptions.maxRam?.bytes)
     var reports: [JSONText] = []
     for stage in Benchmark.Stage.allCases where self.stage.isEmpty || self.stage.contains(stage) {
       let result = try benchmark.run(stage, repetitions: repetitions)

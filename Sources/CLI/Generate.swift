@@ -45,6 +45,7 @@ struct Generate: ParsableCommand {
   var height: Int?
 
   @OptionGroup var soundOptions: SoundOptions
+  @OptionGroup var memoryOptions: MemoryOptions
   @OptionGroup var runOptions: RunOptions
 
   @Option(help: "A folder to write every stage's tensors to, as .npy files.")
@@ -87,6 +88,7 @@ struct Generate: ParsableCommand {
     settings.seed = seed
     settings.width = width
     settings.height = height
+    settings.maxRAM = memoryOptions.maxRam?.bytes
     return settings
   }
 

@@ -64,7 +64,9 @@ struct Terminal {
     }
   }
 
-  func tenths(_ value: Double) -> String {
+  func tenths(_ value: Double) -> String { Self.tenths(value) }
+
+  static func tenths(_ value: Double) -> String {
     let scaled = Int((value * 10).rounded())
     return "\(scaled / 10).\(scaled % 10)"
   }

@@ -31,6 +31,12 @@ package final class Arena {
     isMapped = false
   }
 
+  /// Forgets everything that was taken.
+  package func restart() {
+    used = 0
+    peak = 0
+  }
+
   package static func planning() -> Arena { Arena() }
 
   deinit {
@@ -56,6 +62,14 @@ package final class Arena {
   /// Frees everything after the first `bytes` from `pointer` on, which was handed out before.
   package func shrink(_ pointer: UnsafeMutableRawPointer, to bytes: Int) {
     release(to: (pointer - base + bytes).roundedUp(to: Self.alignment))
+  }
+
+  /// Gives the memory that is not in use back to the system.
+  package func discardUnused() {
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let start = used.roundedUp(to: page)
+    // Sound: the pages are the arena's own, and nobody holds a piece of them.
+    if isMapped, start < capacity { madvise(base + start, capacity - start, MADV_DONTNEED) }
   }
 
   package func release(to mark: Int) {

@@ -50,19 +50,24 @@ extension Run {
     let product = BlockProduct(
       x: x, weights: weights, window: window, rows: rows.map { $0.count * x.ways } ?? out.rows,
       bias: bias ?? weights.bias, padding: paddingRow(for: x, shape), kernels: kernels)
-    let slicing = product.slicing(threads: pool.threads)
     let origin = rows?.lowerBound ?? 0
     let pairs = product.isPaired ? origin + out.rows / 2 : nil
-    parallel(shape.work, slicing.count, products: product.rows * shape.products) { range in
-      for item in range {
-        let (rows, tile) = slicing[item]
-        let first = rows.lowerBound
-        product.compute(
-          rows, tile,
-          into: .init(
-            storage: out.storage, out: out.row(origin + first), pairs: pairs.map { out.row($0 + first) },
-            residual: residual.map { UnsafeRawPointer($0.row(origin + first)) },
-            pairResidual: residual.flatMap { residual in pairs.map { UnsafeRawPointer(residual.row($0 + first)) } }))
+    for panels in weights.parts {
+      willUse(weights, panels: panels)
+      let slicing = product.slicing(panels, threads: pool.threads)
+      parallel(
+        shape.work, slicing.count, products: product.rows * shape.products * panels.count / shape.panelsPerGroup
+      ) { range in
+        for item in range {
+          let (rows, tile) = slicing[item]
+          let first = rows.lowerBound
+          product.compute(
+            rows, tile,
+            into: .init(
+              storage: out.storage, out: out.row(origin + first), pairs: pairs.map { out.row($0 + first) },
+              residual: residual.map { UnsafeRawPointer($0.row(origin + first)) },
+              pairResidual: residual.flatMap { residual in pairs.map { UnsafeRawPointer(residual.row($0 + first)) } }))
+        }
       }
     }
   }
@@ -81,12 +86,13 @@ extension Run {
     at place: (Int) -> Int
   ) {
     let shape = weights.shape
+    willUse(weights)
     precondition(out.columns == shape.outputs && shape.groups == 1)
     scratch {
       let product = BlockProduct(
         x: x, weights: weights, window: window, rows: rows, bias: weights.bias, padding: paddingRow(for: x, shape),
         kernels: kernels, scratchColumns: shape.outputs)
-      let slicing = product.slicing(threads: pool.threads)
+      let slicing = product.slicing(0..<shape.panelsPerGroup, threads: pool.threads)
       parallel(shape.work, slicing.count, scratch: product.blockFloats, products: rows * shape.products) {
         range, scratch in
         for item in range {
@@ -122,6 +128,7 @@ extension Run {
       }
       return activations(.matrix(out), for: next)
     }
+    willUse(weights)
     let out = quantizedRows(input.rows, width, isPaired: input.isPaired)
     let product = BlockProduct(
       x: x, weights: weights, window: .same(rows: input.rows), rows: input.rows, bias: weights.bias,
@@ -208,6 +215,8 @@ private struct BlockProduct {
   /// Pieces that threads take: blocks of rows and, where those are few, runs of panels too, so that all have work.
   struct Slicing {
     let product: BlockProduct
+    /// Of each group.
+    let panels: Range<Int>
     let slice: Int
     let slices: Int
 
@@ -217,16 +226,16 @@ private struct BlockProduct {
       let shape = product.weights.shape
       let (block, rest) = item.quotientAndRemainder(dividingBy: shape.groups * slices)
       let (group, part) = rest.quotientAndRemainder(dividingBy: slices)
-      let panels = part * slice..<min((part + 1) * slice, shape.panelsPerGroup)
-      return (product.rows(of: block), Tile(group: group, panels: panels))
+      let first = panels.lowerBound + part * slice
+      let tile = Tile(group: group, panels: first..<min(first + slice, panels.upperBound))
+      return (product.rows(of: block), tile)
     }
   }
 
-  func slicing(threads: Int) -> Slicing {
-    let panels = weights.shape.panelsPerGroup
+  func slicing(_ panels: Range<Int>, threads: Int) -> Slicing {
     let wanted = (8 * threads).roundedUp(to: blocks) / blocks
-    let slice = max(2, (panels / max(1, wanted)).roundedUp(to: 2))
-    return Slicing(product: self, slice: slice, slices: panels.roundedUp(to: slice) / slice)
+    let slice = max(2, (panels.count / max(1, wanted)).roundedUp(to: 2))
+    return Slicing(product: self, panels: panels, slice: slice, slices: panels.count.roundedUp(to: slice) / slice)
   }
 
   /// Where the rows of a block go and what is added to them: their first columns, [outputs] apart.

@@ -1,6 +1,12 @@
 import Glibc
 import Tensors
 
+/// Keeps weights in memory that are needed soon and takes out those that were.
+package protocol WeightResidency: AnyObject {
+  /// Called on the thread that runs the network, before any thread reads `bytes`.
+  func willUse(_ bytes: UnsafeRawBufferPointer)
+}
+
 /// What a layer needs to run: the kernels, the threads and the memory. Passed to every layer, never global.
 ///
 /// While planning, nothing is computed: allocations are counted and `parallel` does not call its body, so running a
@@ -14,11 +20,14 @@ package final class Run {
   /// quantise the second half as its difference to the first.
   package let isGuided: Bool
   private let profile: Profile?
+  private let weights: (any WeightResidency)?
 
   package init(
-    kernels: KernelTable, pool: ThreadPool, arena: Arena, isGuided: Bool = false, profile: Profile? = nil
+    kernels: KernelTable, pool: ThreadPool, arena: Arena, weights: (any WeightResidency)? = nil, isGuided: Bool = false,
+    profile: Profile? = nil
   ) {
     self.profile = profile
+    self.weights = weights
     self.kernels = kernels
     self.pool = pool
     self.arena = arena
@@ -33,6 +42,7 @@ package final class Run {
     arena = .planning()
     isPlanning = true
     profile = nil
+    weights = nil
   }
 
   /// The bytes of arena that `body` needs, which depend on shapes and the number of threads.
@@ -103,6 +113,12 @@ package final class Run {
         pool.parallelByWorker(count, grain: grain) { worker, range in body(range, floats + worker * stride) }
       }
     }
+  }
+
+  /// Says which weights the next pieces of work read.
+  func willUse(_ matrix: PackedMatrix, panels: Range<Int>? = nil) {
+    guard !isPlanning, let weights else { return }
+    weights.willUse(panels.map { matrix.bytes(ofPanels: $0) } ?? matrix.bytes)
   }
 
   private func timed(_ work: Work, _ products: Int, _ body: () -> Void) {

@@ -56,9 +56,9 @@ package struct Linear {
   }
 }
 
-/// Runs of 0..<count, so that what is made of each for a moment, `bytes` apiece, takes 4 MiB at most.
+/// Runs of 0..<count, so that what is made of each for a moment, `bytes` apiece, takes 2 MiB at most.
 func bands(of count: Int, bytes: Int) -> [Range<Int>] {
-  let most = max(1, (4 << 20) / max(1, bytes))
+  let most = max(1, (2 << 20) / max(1, bytes))
   let bands = max(1, (count + most - 1) / most)
   let size = max(1, (count + bands - 1) / bands)
   return stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }

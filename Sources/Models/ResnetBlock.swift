@@ -75,8 +75,10 @@ struct ResnetBlock {
     let (height, width) = (2 * small.height, 2 * small.width)
     let whole = FeatureMap(
       base: small.base, storage: small.storage, images: 1, height: height, width: width, channels: small.channels)
-    let bands = bands(of: small.height, bytes: 4 * small.width * small.channels * small.storage.bytes)
-      .map { 2 * $0.lowerBound..<2 * $0.upperBound }
+    let lineBytes = 2 * small.width * small.channels * small.storage.bytes
+    func lines(_ bytes: Int) -> [Range<Int>] {
+      bands(of: small.height, bytes: bytes).map { 2 * $0.lowerBound..<2 * $0.upperBound }
+    }
     /// Calls `body` with the band that holds `lines`.
     func enlarge(_ lines: Range<Int>, _ body: (FeatureMap) -> Void) {
       run.scratch {
@@ -89,16 +91,19 @@ struct ResnetBlock {
     let h = run.featureMap(1, height, width, outputs, small.storage)
     run.scratch {
       let norm = norm1(like: whole, activation: .silu, run) { moments in
-        for lines in bands { enlarge(lines) { run.add(JoinedMap($0), to: moments) } }
+        for lines in lines(lineBytes) { enlarge(lines) { run.add(JoinedMap($0), to: moments) } }
       }
-      for lines in bands {
+      for lines in lines(lineBytes) {
         let held = max(0, lines.lowerBound - 2)..<min(height, lines.upperBound + 2)
         enlarge(held) { conv1(norm.applied(to: JoinedMap($0)), holding: held, into: h, lines: lines, run) }
       }
     }
     let quantized = run.quantize(norm2(h, activation: .silu, run), of: h, inPlaceWith: coded)
     let out = run.featureMap(1, height, width, outputs, small.storage)
-    for lines in bands { enlarge(lines) { shortcut(.map(JoinedMap($0)), into: out.lines(lines).rows, run) } }
+    // All that is kept is there now: the bands are narrow.
+    for lines in lines(8 * lineBytes) {
+      enlarge(lines) { shortcut(.map(JoinedMap($0)), into: out.lines(lines).rows, run) }
+    }
     conv2(quantized, into: out, adding: out, run)
     return run.settle(out, at: mark)
   }

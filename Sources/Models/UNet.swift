@@ -151,6 +151,9 @@ package struct UNet {
     }
   }
 
+  /// Channels of the text embeddings.
+  package var contextWidth: Int { configuration.contextWidth }
+
   /// - Parameters:
   ///   - latents: [images, h, w, latent channels].
   ///   - timestep: of the noise schedule, 0..<1000.

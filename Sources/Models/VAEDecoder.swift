@@ -98,9 +98,11 @@ package struct VAEDecoder {
 
   /// - Parameters:
   ///   - latents: [1, h, w, latent channels], already divided by the scaling factor.
-  ///   - picture: [1, h * scale, w * scale, output channels].
   ///   - isFrugal: computes the widest map of the last level band by band, thrice, instead of keeping it.
-  package func callAsFunction(_ latents: FeatureMap, into picture: FeatureMap, isFrugal: Bool = false, _ run: Run) {
+  ///   - use: is given the picture, f32 [1, h * scale, w * scale, output channels], which is gone afterwards.
+  package func callAsFunction<Result>(
+    _ latents: FeatureMap, isFrugal: Bool = false, _ run: Run, use: (FeatureMap) -> Result
+  ) -> Result {
     run.scratch {
       let bottom = run.arena.used
       let storage: Storage = midFirst.conv1.isQuantized ? .float16 : .float32
@@ -124,7 +126,9 @@ package struct VAEDecoder {
         }
         upsampler = level.upsampler
       }
+      let picture = run.featureMap(1, x.height, x.width, configuration.outputChannels)
       convOut(normOut(x, activation: .silu, run), into: picture, run)
+      return use(picture)
     }
   }
 

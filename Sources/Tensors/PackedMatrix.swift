@@ -59,6 +59,35 @@ package struct PackedMatrix: @unchecked Sendable {
     self.bias = bias
     self.tapScale = tapScale
   }
+
+  /// Of the runs of panels that products of large matrices are cut into, so that no more of their weights need be in memory.
+  package static let partBytes = 8 << 20
+
+  /// Runs of panels of about `partBytes`; a grouped matrix is one.
+  package var parts: [Range<Int>] {
+    let panels = shape.panelsPerGroup
+    let parts = shape.groups > 1 ? 1 : bytes.count.roundedUp(to: Self.partBytes) / Self.partBytes
+    let size = (panels.roundedUp(to: parts) / parts).roundedUp(to: 2)
+    return stride(from: 0, to: panels, by: size).map { $0..<min($0 + size, panels) }
+  }
+
+  /// The elements of some panels of a matrix of one group.
+  package func bytes(ofPanels range: Range<Int>) -> UnsafeRawBufferPointer {
+    let panel = bytes.count / shape.panels
+    let part =
+      range.count == shape.panelsPerGroup ? 0..<bytes.count : range.lowerBound * panel..<range.upperBound * panel
+    return UnsafeRawBufferPointer(rebasing: bytes[part])
+  }
+
+  /// The elements, without scales and biases.
+  package var bytes: UnsafeRawBufferPointer {
+    let count = shape.panels * MatrixShape.panel * shape.taps
+    switch elements {
+    case .int8(let values, _, _, _): return UnsafeRawBufferPointer(start: values, count: count * shape.paddedInputs)
+    case .float32(let values): return UnsafeRawBufferPointer(start: values, count: 4 * count * shape.inputs)
+    case .float16(let values): return UnsafeRawBufferPointer(start: values, count: 2 * count * shape.inputs)
+    }
+  }
 }
 
 /// u8 rows, each with a scale and a zero point: value = scale[row] * (q - zero[row]). Rows are `stride` bytes apart.

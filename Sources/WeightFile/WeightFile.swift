@@ -46,6 +46,9 @@ package final class WeightFile: Sendable {
     return hash.hexDigest()
   }
 
+  /// Where in the file an address of `bytes(of:)` is.
+  package func offset(of address: UnsafeRawPointer) -> Int { address - storage.bytes.baseAddress! }
+
   /// Reads every tensor and compares its CRC-32 with the recorded one.
   /// - Parameter progress: called with the bytes checked so far and the bytes to check.
   package func verifyChecksums(
@@ -79,6 +82,9 @@ package final class WeightFile: Sendable {
 
   /// Takes a range of the file out of this process's memory. Its bytes stay readable, and are then read from the file again.
   package func release(_ range: Range<Int>) { storage.release(range) }
+
+  /// The same for the header, which is not read again once its owner has what it needs.
+  package func releaseHeader() { storage.release(0..<header.dataStart) }
 
   package func release(_ tensors: some Sequence<TensorInfo>) {
     for range in Self.joined(tensors) { storage.release(range) }

@@ -1,0 +1,137 @@
+import Kernels
+import Models
+import Tensors
+import WeightFile
+
+/// What a picture takes of memory, stage by stage, known before the first one runs.
+public struct MemoryPlan: Sendable {
+  public struct Stage: Sendable {
+    public let step: Step
+    /// Of the file that belong to the stage, in bytes.
+    public let weights: Int
+    /// Of the stage's activations, exact.
+    public let arena: Int
+    /// Bytes of weights that are in memory at once.
+    public let window: Int
+    let least: Int
+    /// Resident memory of the process, at most.
+    public let peak: Int
+  }
+
+  public let stages: [Stage]
+  /// What the process takes besides weights and activations.
+  public let base: Int
+  /// The least resident memory that this picture can be made in.
+  public let minimum: Int
+  /// Whether the decoder computes its widest map more than once instead of keeping it.
+  public let isFrugal: Bool
+  /// What the process may take.
+  let allowed: Int
+
+  public var peak: Int { stages.map(\.peak).max() ?? base }
+}
+
+extension Pipeline {
+  /// For stacks, temporary copies and the pages that the system maps around those that are read.
+  private static var reserve: Int { 2 << 20 }
+
+  /// Plans a picture, or a token alone, in `limit` bytes of resident memory; nil: in what is free.
+  /// - Throws: where `limit` is less than it takes, the least that would do.
+  public func memoryPlan(_ settings: GenerationSettings) throws(AudioTokenError) -> MemoryPlan {
+    try memoryPlan(try plan(settings), limit: settings.maxRAM)
+  }
+
+  func memoryPlan(_ plan: Plan?, limit: Int?) throws(AudioTokenError) -> MemoryPlan {
+    // Beside what is there: stacks, the sound, latents.
+    let base = ProcessMemory.now().resident + Self.reserve
+    let fast = needs(plan, isFrugal: false)
+    let least = needs(plan, isFrugal: true)
+    let minimum = least.map { base + $0.arena + $0.leastWindow }.max() ?? base
+    if let limit, limit < minimum {
+      let picture = plan.map { " of \($0.width) x \($0.height)" } ?? ""
+      let smaller = plan == nil ? "" : ", or choose a smaller --width and --height"
+      let megabytes = (minimum + (1 << 20) + 999_999) / 1_000_000
+      throw AudioTokenError(
+        .usage,
+        "--max-ram is \(ByteCount.describe(limit)), where a picture\(picture) needs \(megabytes) MB with \(file.path); "
+          + "give --max-ram \(megabytes)M or more\(smaller).")
+    }
+    let allowed = max(limit ?? SystemMemory.available().usable, minimum)
+    let isFrugal = fast.contains { base + $0.arena + $0.leastWindow > allowed }
+    let stages = (isFrugal ? least : fast).map { need in
+      let window = max(need.leastWindow, min(need.weights, allowed - base - need.arena))
+      return MemoryPlan.Stage(
+        step: need.step, weights: need.weights, arena: need.arenaOfStage, window: window, least: need.leastWindow,
+        peak: base + need.arena + window)
+    }
+    return MemoryPlan(stages: stages, base: base, minimum: minimum, isFrugal: isFrugal, allowed: allowed)
+  }
+
+  private struct Need {
+    let step: Step
+    let weights: Int
+    let arenaOfStage: Int
+    /// The largest so far: memory that a stage has used is kept for the next.
+    let arena: Int
+    let leastWindow: Int
+  }
+
+  private func needs(_ plan: Plan?, isFrugal: Bool) -> [Need] {
+    var steps: [(Step, Int)] = [(.beats, arenaBytes { self.hear($0, bank: []) })]
+    steps.append((.projector, arenaBytes { self.project($0, features: []) }))
+    if let plan {
+      steps.append((.text, arenaBytes { self.read($0, plan, token: []) }))
+      let step = UNetStep(plan: plan, context: [], networks: networks)
+      steps.append((.unet, arenaBytes(isGuided: plan.images == 2) { step.body($0, [], timestep: 0) }))
+      steps.append((.vae, arenaBytes { self.draw($0, plan, [], isFrugal: isFrugal) }))
+    }
+    var largest = 0
+    return steps.map { step, arena in
+      largest = max(largest, arena)
+      let tensors = tensors(of: step)
+      return Need(
+        step: step, weights: tensors.reduce(0) { $0 + $1.byteCount }, arenaOfStage: arena, arena: largest,
+        leastWindow: leastWindow(step, tensors, tokens: plan.map { $0.images * $0.prompts[0].count } ?? 0))
+    }
+  }
+
+  private func arenaBytes(isGuided: Bool = false, _ body: (Run) -> Void) -> Int {
+    Run.peak(pool: pool, isGuided: isGuided, body)
+  }
+
+  /// The largest part of a matrix that is read at once, and what the system maps around it: all of a gated one. Rows that
+  /// are looked up bring their neighbours with them.
+  private func leastWindow(_ step: Step, _ tensors: [TensorInfo], tokens: Int) -> Int {
+    let faultAround = 64 << 10
+    let table = tensors.filter { $0.name.hasSuffix("token_embedding.weight") }
+    let matrices = tensors.filter { tensor in !table.contains { $0.name == tensor.name } }
+    let lookups = table.isEmpty ? 0 : min(table[0].byteCount, tokens * faultAround)
+    let largest = matrices.map {
+      $0.name.hasSuffix(".ff.in.weight") ? $0.byteCount : min($0.byteCount, PackedMatrix.partBytes)
+    }.max()
+    return max(largest ?? 0, lookups) + (256 << 10)
+  }
+
+  func tensors(of step: Step) -> [TensorInfo] { file.tensors.filter { $0.name.hasPrefix(step.rawValue + ".") } }
+
+  /// The window through which a stage reads its weights.
+  func window(_ step: Step) -> WeightWindow {
+    let tensors = tensors(of: step)
+    let start = tensors.map(\.offset).min() ?? 0
+    let end = tensors.map { $0.offset + $0.byteCount }.max() ?? start
+    let window = WeightWindow(file, stage: start..<end, budget: budget(step))
+    window.onUse = observer
+    return window
+  }
+
+  /// What is left for weights beside the activations and what the process takes now, which may be a little more or less
+  /// than was planned.
+  private func budget(_ step: Step) -> Int {
+    guard let memory, let index = memory.stages.firstIndex(where: { $0.step == step }) else { return .max }
+    let touched = memory.stages[..<index].map(\.arena).max() ?? 0
+    let arena = max(touched, memory.stages[index].arena)
+    // Where there is room, twice as much again for large pages of the arena that are used in part.
+    let rest = memory.allowed - (ProcessMemory.now().resident - touched) - arena - 3 * Self.reserve
+    return max(memory.stages[index].least, min(memory.stages[index].weights, rest))
+  }
+}
