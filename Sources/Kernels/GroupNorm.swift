@@ -41,10 +41,8 @@ extension Run {
   ) -> GroupNormalised {
     groupNorm(x, parameters, activation: activation) { moments in
       guard x.images == 1 else { return add(x, to: moments) }
-      let lines = max(1, (1 << 20) / (chunks(x) * 2 * x.channels * MemoryLayout<Float>.stride))
-      for first in stride(from: 0, to: x.height, by: lines) {
-        add(x.lines(first..<min(first + lines, x.height)), to: moments)
-      }
+      let lineBytes = chunks(x) * 2 * x.channels * MemoryLayout<Float>.stride
+      for lines in bands(of: x.height, bytes: lineBytes) { add(x.lines(lines), to: moments) }
     }
   }
 

@@ -145,14 +145,12 @@ extension Run {
   ) -> QuantizedRows {
     precondition(x.images == 1 && x.channels % MatrixShape.quad == 0)
     let values = x.base.assumingMemoryBound(to: UInt8.self)
-    let grain = max(1, (1 << 20) / (x.width * x.channels))
     // Codes are shorter than floats: what is written ends before the lines that are still to be read.
-    for first in stride(from: 0, to: x.height, by: grain) {
-      let lines = first..<min(first + grain, x.height)
+    for lines in bands(of: x.height, bytes: x.width * x.channels) {
       scratch {
         let band = quantize(.groupNorm(normalised.applied(to: JoinedMap(x.lines(lines)))))
         serial {
-          let row = first * x.width
+          let row = lines.lowerBound * x.width
           (values + row * x.channels).update(from: band.values, count: band.rows * x.channels)
           (coded.scale + row).update(from: band.scale, count: band.rows)
           (coded.zero + row).update(from: band.zero, count: band.rows)

@@ -19,13 +19,16 @@ package final class Run {
   /// Whether maps and matrices hold the two halves of classifier-free guidance, one after the other; products then
   /// quantise the second half as its difference to the first.
   package let isGuided: Bool
+  /// What is made of a band of a map for a moment takes about this much at most. No result depends on it.
+  package let bandBytes: Int
   private let profile: Profile?
   private let weights: (any WeightResidency)?
 
   package init(
     kernels: KernelTable, pool: ThreadPool, arena: Arena, weights: (any WeightResidency)? = nil, isGuided: Bool = false,
-    profile: Profile? = nil
+    bandBytes: Int = defaultBandBytes, profile: Profile? = nil
   ) {
+    self.bandBytes = bandBytes
     self.profile = profile
     self.weights = weights
     self.kernels = kernels
@@ -35,7 +38,10 @@ package final class Run {
     isPlanning = false
   }
 
-  private init(planningFor pool: ThreadPool, isGuided: Bool) {
+  package static let defaultBandBytes = 2 << 20
+
+  private init(planningFor pool: ThreadPool, isGuided: Bool, bandBytes: Int) {
+    self.bandBytes = bandBytes
     kernels = Oracle.kernels
     self.pool = pool
     self.isGuided = isGuided
@@ -46,8 +52,10 @@ package final class Run {
   }
 
   /// The bytes of arena that `body` needs, which depend on shapes and the number of threads.
-  package static func peak(pool: ThreadPool, isGuided: Bool = false, _ body: (Run) -> Void) -> Int {
-    let run = Run(planningFor: pool, isGuided: isGuided)
+  package static func peak(
+    pool: ThreadPool, isGuided: Bool = false, bandBytes: Int = defaultBandBytes, _ body: (Run) -> Void
+  ) -> Int {
+    let run = Run(planningFor: pool, isGuided: isGuided, bandBytes: bandBytes)
     body(run)
     return run.arena.peak
   }
@@ -132,6 +140,14 @@ package final class Run {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
+
+  /// Runs of 0..<count, of which each makes `bytes` apiece.
+  package func bands(of count: Int, bytes: Int) -> [Range<Int>] {
+    let most = max(1, bandBytes / max(1, bytes))
+    let bands = max(1, count.roundedUp(to: most) / most)
+    let size = max(1, count.roundedUp(to: bands) / bands)
+    return stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }
   }
 
   /// Calls `body` once, on this thread, unless planning.

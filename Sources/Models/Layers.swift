@@ -30,7 +30,7 @@ package struct Linear {
   package func callAsFunction(_ x: RowSource, into out: StoredRows, adding residual: StoredRows? = nil, _ run: Run) {
     precondition(x.columns == weights.shape.inputs && x.rows == out.rows)
     let ways = run.ways(weights, rows: x.rows)
-    for rows in bands(of: x.rows / ways, bytes: ways * weights.rowBytes) {
+    for rows in run.bands(of: x.rows / ways, bytes: ways * weights.rowBytes) {
       run.scratch {
         let input = run.activations(x, rows: rows, for: weights)
         let window = Window.same(rows: ways * rows.count)
@@ -45,7 +45,7 @@ package struct Linear {
     let out = FeatureMap(
       base: x.base, storage: x.storage, images: 1, height: x.height, width: x.width, channels: weights.shape.outputs)
     // What is written ends before the lines that are still to be read.
-    for lines in bands(of: x.height, bytes: x.width * weights.rowBytes) {
+    for lines in run.bands(of: x.height, bytes: x.width * weights.rowBytes) {
       run.scratch {
         let band = run.featureMap(like: out.lines(lines))
         self(.map(JoinedMap(x.lines(lines))), into: band.rows, run)
@@ -54,14 +54,6 @@ package struct Linear {
     }
     return out
   }
-}
-
-/// Runs of 0..<count, so that what is made of each for a moment, `bytes` apiece, takes 2 MiB at most.
-func bands(of count: Int, bytes: Int) -> [Range<Int>] {
-  let most = max(1, (2 << 20) / max(1, bytes))
-  let bands = max(1, (count + most - 1) / most)
-  let size = max(1, (count + bands - 1) / bands)
-  return stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }
 }
 
 extension PackedMatrix {
@@ -150,7 +142,7 @@ package struct Convolution {
     // Images that are not computed together, and lines that are enlarged, are taken whole.
     let isWhole = enlarged != nil || x.images > run.ways(weights, rows: x.pixels)
     let lineBytes = x.images * x.width * stride * weights.rowBytes
-    for lines in isWhole ? [0..<out.height] : bands(of: out.height, bytes: lineBytes) {
+    for lines in isWhole ? [0..<out.height] : run.bands(of: out.height, bytes: lineBytes) {
       run.scratch {
         let held = window.inputLines(for: lines)
         let input = run.activations(
@@ -189,7 +181,7 @@ package struct Upsampler {
       return whole(x, into: out, enlarged: (out.height, out.width), run)
     }
     guard x.images == 1 else { return self(x, lines: 0..<out.height, into: out, run) }
-    for lines in bands(of: x.height, bytes: x.width * phases[0].rowBytes) {
+    for lines in run.bands(of: x.height, bytes: x.width * phases[0].rowBytes) {
       let large = 2 * lines.lowerBound..<2 * lines.upperBound
       self(x, lines: large, into: out.lines(large), run)
     }

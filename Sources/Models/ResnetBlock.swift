@@ -77,7 +77,7 @@ struct ResnetBlock {
       base: small.base, storage: small.storage, images: 1, height: height, width: width, channels: small.channels)
     let lineBytes = 2 * small.width * small.channels * small.storage.bytes
     func lines(_ bytes: Int) -> [Range<Int>] {
-      bands(of: small.height, bytes: bytes).map { 2 * $0.lowerBound..<2 * $0.upperBound }
+      run.bands(of: small.height, bytes: bytes).map { 2 * $0.lowerBound..<2 * $0.upperBound }
     }
     /// Calls `body` with the band that holds `lines`.
     func enlarge(_ lines: Range<Int>, _ body: (FeatureMap) -> Void) {

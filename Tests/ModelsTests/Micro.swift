@@ -61,12 +61,9 @@ enum Micro {
       networks.unet(latents, timestep: 301, context: text, into: out, run)
       run.serial { keep(out.tokens) }
     case .vae:
-      let scale = networks.vae.configuration.scale
       let latents = run.featureMap(1, 5, 3, networks.vae.configuration.latentChannels)
       fill(latents.tokens)
-      let picture = run.featureMap(1, 5 * scale, 3 * scale, 3)
-      networks.vae(latents, into: picture, run)
-      run.serial { keep(picture.tokens) }
+      networks.vae(latents, run) { picture in run.serial { keep(picture.tokens) } }
     }
   }
 }

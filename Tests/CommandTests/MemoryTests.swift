@@ -1,0 +1,68 @@
+import Foundation
+import Testing
+
+/// What a user who measures memory sees.
+@Suite struct MemoryTests {
+  private func plan(_ options: [String] = []) throws -> [String: Any] {
+    try parseObject(try succeed(.audiotoken, ["memory", try TinyModel.shared.model, "--json"] + options).output)
+  }
+
+  private func stages(_ object: [String: Any], _ key: String) throws -> [[String: Any]] {
+    try #require(object[key] as? [[String: Any]])
+  }
+
+  private func integer(_ object: [String: Any], _ key: String) throws -> Int { try #require(object[key] as? Int) }
+
+  @Test func thePlanNamesAllStagesAndItsPeakIsTheirLargest() throws {
+    let plan = try plan()
+    let stages = try stages(plan, "planned")
+    #expect(stages.compactMap { $0["stage"] as? String } == ["beats", "projector", "text", "unet", "vae"])
+    #expect(try stages.map { try integer($0, "peak_resident_bytes") }.max() == integer(plan, "planned_peak_bytes"))
+    #expect(try integer(plan, "least_bytes") <= integer(plan, "planned_peak_bytes"))
+    let text = try succeed(.audiotoken, ["memory", try TinyModel.shared.model]).output
+    #expect(text.contains("planned peak: ") && text.contains("vae"))
+  }
+
+  @Test func aRunTakesTheArenasThatWerePlannedAndNoMoreThanThePeak() throws {
+    let object = try plan(["--run", TinyModel.sound])
+    let planned = try stages(object, "planned")
+    let measured = try stages(object, "measured").filter { $0["stage"] as? String != "audio" }
+    #expect(planned.count == measured.count)
+    for (plan, run) in zip(planned, measured) {
+      #expect(try integer(plan, "arena_bytes") == integer(run, "arena_bytes"), "\(plan["stage"] ?? "")")
+    }
+    let (peak, expected) = (try integer(object, "measured_peak_bytes"), try integer(object, "planned_peak_bytes"))
+    #expect(Double(peak) < 1.05 * Double(expected), "\(peak) bytes, planned \(expected)")
+    #expect(try stages(object, "samples").count > 10)
+  }
+
+  @Test func theLeastMemoryThatIsNamedIsEnoughForTheSamePicture() throws {
+    let folder = try TemporaryFolder()
+    func generate(_ name: String, _ options: [String]) throws -> Int {
+      let arguments = ["generate", try TinyModel.shared.model, TinyModel.sound, "-o", folder / name, "--steps", "2"]
+      return try integer(
+        try parseObject(try succeed(.audiotoken, arguments + ["--json"] + options).output), "peak_resident_bytes")
+    }
+    let least = try integer(try plan(), "least_bytes")
+    _ = try generate("free.png", [])
+    let peak = try generate("least.png", ["--max-ram", "\(least + 1_000_000)"])
+    #expect(try bytes(folder / "least.png") == bytes(folder / "free.png"))
+    #expect(Double(peak) < 1.05 * Double(least + 1_000_000), "\(peak) bytes, promised \(least)")
+  }
+
+  @Test func tooLittleMemoryIsRefusedAtOnceWithWhatWouldDo() throws {
+    let folder = try TemporaryFolder()
+    let model = try TinyModel.shared.model
+    for limit in ["1M", "3000Ki", "2"] {
+      try expectRefusal(
+        .audiotoken, ["generate", model, TinyModel.sound, "-o", folder / "p.png", "--max-ram", limit], exitCode: 64,
+        naming: "--max-ram", leavingEmpty: folder.path)
+    }
+    for limit in ["192X", "-5M", "0", "", "99999999999999999999", "9999999999G", "M"] {
+      let outcome = try run(
+        .audiotoken, ["generate", model, TinyModel.sound, "-o", folder / "p.png", "--max-ram=" + limit])
+      #expect(outcome.exitCode == 64, "\(limit)")
+      #expect(try names(folder.path) == [])
+    }
+  }
+}
