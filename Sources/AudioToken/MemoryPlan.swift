@@ -7,15 +7,16 @@ import WeightFile
 public struct MemoryPlan: Sendable {
   public struct Stage: Sendable {
     public let step: Step
-    /// Of the file that belong to the stage, in bytes.
+    /// Bytes of the file that belong to the stage.
     public let weights: Int
     /// Of the stage's activations, exact.
     public let arena: Int
     /// Bytes of weights that are in memory at once.
     public let window: Int
-    let least: Int
     /// Resident memory of the process, at most.
     public let peak: Int
+    /// The smallest window that the stage runs with.
+    let least: Int
   }
 
   public let stages: [Stage]
@@ -61,8 +62,8 @@ extension Pipeline {
     let stages = (isFrugal ? least : fast).map { need in
       let window = max(need.leastWindow, min(need.weights, allowed - base - need.arena))
       return MemoryPlan.Stage(
-        step: need.step, weights: need.weights, arena: need.arenaOfStage, window: window, least: need.leastWindow,
-        peak: base + need.arena + window)
+        step: need.step, weights: need.weights, arena: need.arenaOfStage, window: window,
+        peak: base + need.arena + window, least: need.leastWindow)
     }
     return MemoryPlan(stages: stages, base: base, minimum: minimum, isFrugal: isFrugal, allowed: allowed)
   }

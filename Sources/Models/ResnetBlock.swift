@@ -67,6 +67,9 @@ struct ResnetBlock {
     return run.settle(out, at: mark)
   }
 
+  /// Whether the codes that the second convolution reads can stand where the floats were.
+  var canQuantizeInPlace: Bool { conv2.isQuantized && outputs % MatrixShape.quad == 0 }
+
   /// The same for `small` enlarged by `upsampler`, of which no more than a band is ever there: it is computed three times,
   /// for the norm, for the first convolution and for the shortcut.
   func settling(

@@ -116,7 +116,7 @@ package struct VAEDecoder {
             x = resnet.settling(x, at: bottom, run)
             continue
           }
-          if isFrugal, isLast, let shortcut = resnet.shortcut, resnet.conv2.isQuantized {
+          if isFrugal, isLast, let shortcut = resnet.shortcut, resnet.canQuantizeInPlace {
             x = resnet.settling(x, enlargedBy: upsampler, through: shortcut, at: bottom, run)
           } else {
             let large = run.featureMap(1, 2 * x.height, 2 * x.width, x.channels, storage)

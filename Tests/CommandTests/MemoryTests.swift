@@ -65,4 +65,21 @@ import Testing
       #expect(try names(folder.path) == [])
     }
   }
+
+  private static let confinement = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("Toolchain/with-memory").path
+
+  private static let canConfine = (try? RunningProgram(confinement, ["16M", "/bin/true"]).wait().exitCode) == 0
+
+  @Test(.enabled(if: canConfine, "no control group can be made here: see Toolchain/with-memory"))
+  func aPictureIsMadeWhereTheKernelAllowsLittleMoreThanThePromise() throws {
+    let folder = try TemporaryFolder()
+    let arguments = ["generate", try TinyModel.shared.model, TinyModel.sound, "--steps", "2", "-o"]
+    _ = try succeed(.audiotoken, arguments + [folder / "free.png"])
+    let outcome = try RunningProgram(
+      Self.confinement, ["64M", Program.audiotoken.path] + arguments + [folder / "held.png", "--max-ram", "40M"]
+    ).wait()
+    #expect(outcome.exitCode == 0, "\(outcome.errors)")
+    #expect(try bytes(folder / "held.png") == bytes(folder / "free.png"))
+  }
 }
