@@ -134,9 +134,10 @@ import Testing
     let folder = TemporaryFolder()
     try NumpyWriter.write([1.5, -2, 0, 4, 5, 6] as [Float], shape: [2, 3], to: folder.file("f.npy"))
     let dictionary = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
-    let header =
-      [0x93] + Array("NUMPY".utf8) + [1, 0, 118, 0] + Array(dictionary.utf8)
-      + [UInt8](repeating: 0x20, count: 117 - dictionary.utf8.count) + [0x0A]
+    var header: [UInt8] = [0x93]
+    header += Array("NUMPY".utf8) + [1, 0, 118, 0]
+    header += Array(dictionary.utf8)
+    header += [UInt8](repeating: 0x20, count: 117 - dictionary.utf8.count) + [0x0A]
     #expect(header.count == 128)
     let bytes = readBytes(folder.file("f.npy"))
     #expect(Array(bytes.prefix(128)) == header)

@@ -39,10 +39,11 @@ func writeGolden(to path: String) throws -> String {
   try (1...8).map { Float($0) / 8 }.withUnsafeBytes { try writer.write("unet.input.scale", $0) }
   try (-8..<8).map { Int32($0) * 1000 }.withUnsafeBytes { try writer.write("unet.input.sum", $0) }
   // Bit patterns of k / 4, k = 0...20, in binary16: no host has to have the type.
-  let halves = (0..<21).map { value -> UInt16 in
+  let halves = (0..<21).map { (value: Int) -> UInt16 in
     if value == 0 { return 0 }
     let exponent = 63 - UInt64(value).leadingZeroBitCount
-    return UInt16((exponent - 2 + 15) << 10 | (value - 1 << exponent) << (10 - exponent))
+    let mantissa = (value - 1 << exponent) << (10 - exponent)
+    return UInt16((exponent - 2 + 15) << 10 | mantissa)
   }
   try halves.withUnsafeBytes { try writer.write("text.position", $0) }
   return try writer.finish()
