@@ -54,7 +54,7 @@ struct HostileTests {
 
   private static let tensor = "\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\""
 
-  private static let contradictions = [
+  private static let contradictions: [String] = [
     "{\"a\":{\(tensor):[0,8]},\"b\":{\(tensor):[4,12]}}",  // shared bytes
     "{\"a\":{\(tensor):[0,8]}}",  // bytes that belong to nothing
     "{\"a\":{\(tensor):[8,16]}}",  // beyond the end
@@ -157,10 +157,9 @@ struct HostileTests {
   @Test func aDictionaryThatContainsItselfEnds() throws {
     // {'state_dict': itself, 'cfg': itself, 'model': itself}
     let own: [UInt8] = [0x68, 0]
-    let pickle: [UInt8] =
-      [0x7D, 0x71, 0] + Pickle.mark + Pickle.string("state_dict") + own + Pickle.string("cfg") + own
-      + Pickle.string("model") + own + [0x75]
-    #expect(try isRefused(pickle))
+    var pickle: [UInt8] = [0x7D, 0x71, 0] + Pickle.mark
+    for name in ["state_dict", "cfg", "model"] { pickle += Pickle.string(name) + own }
+    #expect(try isRefused(pickle + [0x75]))
   }
 
   @Test func aListNamedExponentiallyOftenEnds() throws {

@@ -125,7 +125,9 @@ enum Pickle {
   }
   static func tuple(_ items: [[UInt8]]) -> [UInt8] { mark + items.flatMap { $0 } + [0x74] }
   static func dictionary(_ items: [(String, [UInt8])]) -> [UInt8] {
-    [0x7D] + mark + items.flatMap { string($0.0) + $0.1 } + [0x75]
+    var pickle: [UInt8] = [0x7D] + mark
+    for (name, value) in items { pickle += string(name) + value }
+    return pickle + [0x75]
   }
   static func storage(_ type: String = "FloatStorage", key: String = "0", count: Int) -> [UInt8] {
     tuple([string("storage"), global("torch", type), string(key), string("cpu"), integer(count)]) + [0x51]

@@ -1,0 +1,73 @@
+# Sourced after debian.sh. Builds with Debian 13's Swift, for amd64 and arm64.
+# shellcheck shell=bash
+
+# Makes what is missing of the roots, and describes the libraries of arm64 to SwiftPM.
+make_toolchain() {
+  make_build_root
+  make_sysroot
+  local bundle=$roots/sdks/$suite-arm64.artifactbundle
+  mkdir -p "$bundle/$triple"
+  cat >"$bundle/info.json" <<TEXT
+{"schemaVersion": "1.0", "artifacts": {"$suite-arm64": {"type": "swiftSDK", "version": "1", "variants": [{"path": "$triple"}]}}}
+TEXT
+  echo '{"schemaVersion": "1.0", "swiftCompiler": {"extraCLIOptions": ["-use-ld=lld"]}}' >"$bundle/$triple/toolset.json"
+  cat >"$bundle/$triple/swift-sdk.json" <<TEXT
+{"schemaVersion": "4.0", "targetTriples": {"$triple": {
+  "sdkRootPath": "$sysroot",
+  "swiftResourcesPath": "$sysroot/usr/libexec/swift/lib/swift",
+  "swiftStaticResourcesPath": "$sysroot/usr/libexec/swift/lib/swift_static",
+  "toolsetPaths": ["toolset.json"]}}}
+TEXT
+}
+
+# Folders that git takes packages from instead of the network, where it is told so.
+package_folders() {
+  { git config --get-regexp '^url\..*\.insteadof$' || true; } |
+    sed -nE 's/^url\.(file:\/\/)?(\/[^ ]*[^ /])\/?\.insteadof .*/\2/p' | sort -u
+}
+
+# Runs a command in the build root, in the same folder as here. Its mounts end with it.
+in_build_root() {
+  as_root
+  local shared=("$PWD" "$roots") file
+  while read -r file; do shared+=("$file"); done < <(package_folders)
+  local arguments=()
+  for file in /etc/resolv.conf /etc/gitconfig "${shared[@]}"; do [ ! -e "$file" ] || arguments+=("$file"); done
+  BUILD_ROOT=$build_root unshare --mount --pid --fork --kill-child --propagation private bash -c '
+    set -e
+    mount -t proc proc "$BUILD_ROOT/proc"
+    mount --rbind /dev "$BUILD_ROOT/dev"
+    while [ "$1" != -- ]; do
+      if [ -d "$1" ]; then mkdir -p "$BUILD_ROOT$1"; else touch "$BUILD_ROOT$1"; fi
+      mount --bind "$1" "$BUILD_ROOT$1"
+      shift
+    done
+    shift
+    folder=$PWD
+    exec chroot "$BUILD_ROOT" /usr/bin/env -i PATH=/usr/libexec/swift/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+      https_proxy="${https_proxy:-}" http_proxy="${http_proxy:-}" \
+      bash -c "cd \"\$1\"; shift; exec \"\$@\"" in_build_root "$folder" "$@"
+  ' in_build_root "${arguments[@]}" -- "$@"
+}
+
+# `swift_build ARCHITECTURE FOLDER [MORE FOR swift build]`: builds into FOLDER.
+swift_build() {
+  local architecture=$1 folder=$2 target=()
+  shift 2
+  if [ "$architecture" = arm64 ]; then
+    local libraries=$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig
+    target=(--swift-sdks-path "$roots/sdks" --swift-sdk "$suite-arm64" --pkg-config-path "$libraries")
+    set -- env PKG_CONFIG_SYSROOT_DIR="$sysroot" PKG_CONFIG_LIBDIR="$libraries" \
+      swift build --configuration release --scratch-path "$folder" "${target[@]}" "$@"
+  else
+    set -- swift build --configuration release --scratch-path "$folder" "$@"
+  fi
+  in_build_root "$@"
+}
+
+# Programs of arm64 on a processor that is emulated: `on_processor CPU PROGRAM [ARGUMENTS]`.
+on_processor() {
+  local cpu=$1
+  shift
+  qemu-aarch64-static -L "$sysroot" -cpu "$cpu" "$@"
+}
