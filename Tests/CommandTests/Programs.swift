@@ -9,6 +9,9 @@ enum Program: String {
 
   var path: String { "\(Self.folder)/\(rawValue)" }
 
+  /// Whether a processor is emulated for the programs, as `Toolchain/cross-test` says: they are many times slower then.
+  static let isEmulated = ProcessInfo.processInfo.environment["AUDIOTOKEN_EMULATED"] != nil
+
   static let folder: String = {
     if let folder = ProcessInfo.processInfo.environment["AUDIOTOKEN_PROGRAMS"] { return folder }
     var path = [CChar](repeating: 0, count: 4096)
