@@ -408,6 +408,7 @@ package struct ModelConverter {
 
   private func finite(_ tensor: SourceTensor) throws(ConvertError) -> [Float] {
     let values = tensor.floats()
+    tensor.releasePages()  // the system maps far more around a few hundred bytes
     guard values.allSatisfy(\.isFinite) else { throw .notFinite(file: tensor.path, tensor: tensor.name) }
     return values
   }
