@@ -26,7 +26,7 @@ package final class WeightWindow: WeightResidency {
     self.file = file
     self.stage = stage
     self.budget = budget
-    ahead = min(8 << 20, max(1 << 20, budget / 2))
+    ahead = min(8 << 20, max(1 << 20, budget / 8))
     window = stage.lowerBound..<stage.lowerBound
     requested = stage.lowerBound
   }
