@@ -1,13 +1,5 @@
-# Sourced after swift.sh and packages.sh. Roots of Debian 13 with nothing but our packages and what they depend on.
+# Sourced after debian.sh and packages.sh. Roots of Debian 13 with nothing but our packages and what they depend on.
 # shellcheck shell=bash
-
-# `make_checkpoint FOLDER`: random weights, to be converted in the roots.
-make_checkpoint() {
-  local program
-  program=$(programs_of amd64)/audiotoken-random-checkpoint
-  [ -x "$program" ] || stop "$program is missing; Toolchain/package builds it."
-  in_build_root "$program" Tests/Fixtures/layouts/tiny.json "$1" >/dev/null
-}
 
 # `install_in ROOT ARCHITECTURE PACKAGES`: apt resolves the dependencies of our packages with Debian's.
 install_in() {

@@ -31,3 +31,10 @@ need() {
   apt-get -qq update
   DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
 }
+
+# The folder of the programs for this machine, built if they have to be.
+programs_here() {
+  Toolchain/setup >&2
+  swift build -c release >&2
+  swift build -c release --show-bin-path
+}

@@ -73,7 +73,7 @@ unpack_arm64() {
 # Swift of Debian 13 for this machine, which builds for it and for arm64, and what packages are made and checked with.
 make_build_root() {
   local packages=swiftlang,libc6-dev,gcc,g++,git,ca-certificates,pkgconf,libsndfile1-dev,libpng-dev
-  packages+=,binutils-aarch64-linux-gnu,lintian,mandoc
+  packages+=,binutils-aarch64-linux-gnu,chrpath,lintian,mandoc
   ! made "$build_root" "$packages" || return 0
   say "making a root of Debian 13 with Swift in $build_root"
   debian_root "$build_root" amd64 minbase "$packages" \
@@ -93,5 +93,7 @@ make_sysroot() {
     './usr/libexec/swift/lib/swift_static/*' './usr/libexec/swift/lib/clang/*'
   ln -sfn ../libexec/swift/lib/swift "$sysroot/usr/lib/swift"
   ln -sfn ../libexec/swift/lib/swift_static "$sysroot/usr/lib/swift_static"
+  # SwiftPM looks for it.
+  echo '{"Version": "13", "MaximumDeploymentTarget": "13"}' >"$sysroot/SDKSettings.json"
   echo "$packages" >"$sysroot/.recipe"
 }

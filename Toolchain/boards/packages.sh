@@ -10,21 +10,12 @@ most_bytes=12000000 # of the program that has to fit a board
 
 programs_of() { echo "$PWD/.build-$1/release"; }
 
-build_programs() {
-  local program
-  for program in audiotoken audiotoken-convert audiotoken-random-checkpoint; do
-    swift_build "$1" ".build-$1" --static-swift-stdlib -Xswiftc -no-toolchain-stdlib-rpath --product "$program" >&2
-  done
-}
-
-# `describe PROGRAM FOLDER`: the manual and the completions.
+# `describe PROGRAM FOLDER HERE`: the manual and the completions, by programs for this machine in the folder HERE.
 describe() {
-  local program=$1 folder=$2 shell
+  local program=$1 folder=$2 here=$3 shell
   mkdir -p "$folder"
-  for shell in bash zsh fish; do
-    in_build_root "$(programs_of amd64)/$program" --generate-completion-script "$shell" >"$folder/$shell"
-  done
-  in_build_root "$(programs_of amd64)/$program" --experimental-dump-help |
+  for shell in bash zsh fish; do "$here/$program" --generate-completion-script "$shell" >"$folder/$shell"; done
+  "$here/$program" --experimental-dump-help |
     python3 Toolchain/boards/manual.py "$(date -u -d "@$SOURCE_DATE_EPOCH" +'%B %-d, %Y')" >"$folder/$program.1"
   in_build_root mandoc -T lint -W warning "$folder/$program.1" >&2
 }
@@ -34,6 +25,7 @@ lay_out() {
   local program=$1 architecture=$2 prefix=$3 description=$4 strip=strip
   [ "$architecture" = amd64 ] || strip=aarch64-linux-gnu-strip
   install -D "$(programs_of "$architecture")/$program" "$prefix/bin/$program"
+  in_build_root chrpath --delete "$prefix/bin/$program" >/dev/null
   in_build_root "$strip" --strip-all --remove-section=.comment --remove-section=.note "$prefix/bin/$program"
   install -D -m 644 "$description/$program.1" "$prefix/share/man/man1/$program.1"
   gzip -9n "$prefix/share/man/man1/$program.1"
