@@ -39,12 +39,12 @@ package final class WeightWindow: WeightResidency {
       // The next pass over the stage, or a tensor that is read out of order.
       file.release(window)
       window = range.lowerBound / page * page..<range.upperBound
-      requested = range.upperBound
+      requested = range.lowerBound
     } else {
       window = window.lowerBound..<max(window.upperBound, range.upperBound)
       slide(past: range.lowerBound)
     }
-    readAhead()
+    readAhead(from: range.lowerBound)
     onUse?()
   }
 
@@ -58,10 +58,11 @@ package final class WeightWindow: WeightResidency {
     window = end..<window.upperBound
   }
 
-  private func readAhead() {
+  /// Asks for what is read now, in order, before threads ask for pieces of it at once, and for what comes next.
+  private func readAhead(from start: Int) {
     let end = min(window.upperBound + ahead, stage.upperBound)
     guard end > requested else { return }
-    file.prefetch(max(requested, window.upperBound)..<end)
+    file.prefetch(max(requested, start)..<end)
     requested = end
   }
 }
