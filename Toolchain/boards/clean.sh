@@ -27,6 +27,6 @@ in_clean_root() {
     set -e
     mkdir -p "$CLEAN_ROOT/proc"
     mount -t proc proc "$CLEAN_ROOT/proc"
-    exec chroot "$CLEAN_ROOT" /usr/bin/env -i PATH=/usr/bin:/bin "$@"
+    exec env -i PATH=/usr/sbin:/usr/bin:/bin chroot "$CLEAN_ROOT" "$@"
   ' in_clean_root "$@"
 }
