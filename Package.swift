@@ -25,7 +25,7 @@ let package = Package(
     .target(name: "WeightFile", dependencies: ["Tensors"]),
     .target(name: "Models", dependencies: ["Kernels", "WeightFile", "Tensors"]),
     .target(name: "AudioToken", dependencies: ["Models", "CSndFile", "CImage"]),
-    .executableTarget(name: "CLI", dependencies: ["AudioToken", "Models", "WeightFile", argumentParser]),
+    .executableTarget(name: "CLI", dependencies: ["AudioToken", "Models", "Tensors", "WeightFile", argumentParser]),
 
     // The offline converter: may use Foundation.
     .target(name: "Checkpoints", dependencies: ["WeightFile"], path: "Converter/Checkpoints"),
@@ -37,7 +37,8 @@ let package = Package(
       ],
       sources: ["Library"], resources: [.copy("Resources/clip_merges.txt")]),
     .executableTarget(
-      name: "ConverterCLI", dependencies: ["Converter", "Models", "WeightFile", argumentParser], path: "Converter/CLI"),
+      name: "ConverterCLI", dependencies: ["Converter", "Models", "Tensors", "WeightFile", argumentParser],
+      path: "Converter/CLI"),
 
     // Checkpoints with random weights, for the tests and the demonstration.
     .target(name: "RandomCheckpoint", dependencies: ["WeightFile"], path: "Converter/RandomCheckpoint"),

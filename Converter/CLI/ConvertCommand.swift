@@ -1,10 +1,11 @@
 import ArgumentParser
 import Converter
 import Foundation
+import Tensors
 import WeightFile
 
 extension WeightType: ExpressibleByArgument {}
-extension Quantiser.Form: ExpressibleByArgument {}
+extension CodeForm: ExpressibleByArgument {}
 
 extension ConvertError {
   /// As in `sysexits.h`.
@@ -57,10 +58,11 @@ struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: """
-      Which int8 codes may lie side by side: any (full), or those that AVX2 multiplies fastest (pairs); by default pairs, \
-      unless they add 3 dB to the weights' error, as with weights that nobody trained.
+      Which int8 codes may lie side by side: any (full), or those that AVX2 multiplies faster (pairs) and fastest (fours); \
+      by default fours unless they add 4 dB to the weights' error, else pairs unless they add 3 dB, as with weights that \
+      nobody trained.
       """)
-  var codes: Quantiser.Form?
+  var codes: CodeForm?
 
   @Option(help: "The licence of the weights, to be written into the file.")
   var licence: String?

@@ -15,13 +15,13 @@ package struct ConversionJob: Sendable {
   package var predictionType: String?
   package var weights: WeightType
   /// nil: pairs, unless they cost too much.
-  package var codes: Quantiser.Form?
+  package var codes: CodeForm?
   package var output: String
   package var licence: String?
   package init(
     stableDiffusion: String, beats: String, embedder: String, lora: String? = nil, tokenizer: String? = nil,
     configFolder: String? = nil, predictionType: String? = nil, weights: WeightType = .int8,
-    codes: Quantiser.Form? = nil, output: String, licence: String? = nil
+    codes: CodeForm? = nil, output: String, licence: String? = nil
   ) {
     self.stableDiffusion = stableDiffusion
     self.beats = beats
@@ -256,29 +256,29 @@ package struct ModelConverter {
 
   // MARK: Writing
 
-  /// Pairs where they add less than 3 dB to the noise of the weights, judged by a few rows of every matrix.
+  /// The fastest form of codes that adds little enough to the noise of the weights, judged by a few rows of every matrix:
+  /// pairs may double it (3 dB), and fours make it two and a half times what it is (4 dB).
   ///
-  /// Trained weights have tails, so that few pairs are near the limit; weights drawn evenly from an interval have many.
-  private func bestForm() throws(ConvertError) -> Quantiser.Form {
+  /// Trained weights have tails, so that few of them are near a limit; weights drawn evenly from an interval have many.
+  private func bestForm() throws(ConvertError) -> CodeForm {
     let rows = 8
-    var full = 0.0
-    var pairs = 0.0
+    var noise: [CodeForm: Double] = [:]
     for case .matrix(let name, let shape, let precision, _) in manifest.requests where type(precision) == .i8 {
       let source = try matrix(name, shape)
       let tapScale = MatrixWriter.tapScale(of: source, shape)
-      for sample in 0..<rows {
-        let output = sample * shape.outputs / rows
-        var packers = (
-          PanelPacker(shape, .full, tapScale: tapScale), PanelPacker(shape, .pairs, tapScale: tapScale)
-        )
-        guard let a = packers.0.error(output, of: source), let b = packers.1.error(output, of: source) else { continue }
-        let weight = Double(shape.outputs * shape.inputs * shape.taps)
-        full += weight * a.relative * a.relative
-        pairs += weight * b.relative * b.relative
+      let weight = Double(shape.outputs * shape.inputs * shape.taps)
+      for form in CodeForm.allCases {
+        var packer = PanelPacker(shape, form, tapScale: tapScale)
+        for sample in 0..<rows {
+          guard let error = packer.error(sample * shape.outputs / rows, of: source) else { continue }
+          noise[form, default: 0] += weight * error.relative * error.relative
+        }
       }
       source.tensor.releasePages()
     }
-    return pairs <= 2 * full ? .pairs : .full
+    let full = noise[.full, default: 0]
+    let allowed = [(CodeForm.fours, 2.5), (.pairs, 2)]
+    return allowed.first { noise[$0.0, default: 0] <= $0.1 * full }?.0 ?? .full
   }
 
   private func type(_ precision: Precision) -> TensorType {
@@ -313,7 +313,7 @@ package struct ModelConverter {
   /// Writes the file. On any error nothing is left behind.
   package func run(progress: (Progress) -> Void) throws(ConvertError) -> ConversionReport {
     try checkOutput()
-    let form: Quantiser.Form
+    let form: CodeForm
     if let codes = job.codes { form = codes } else { form = try bestForm() }
     let metadata = try completeMetadata(form, progress)
     let declarations = manifest.requests.flatMap(declarations)
@@ -346,14 +346,17 @@ package struct ModelConverter {
 
   private var sources: [Checkpoint] { Stage.allCases.compactMap { checkpoints[$0] } + [lora].compactMap { $0 } }
 
-  private func completeMetadata(_ form: Quantiser.Form, _ progress: (Progress) -> Void) throws(ConvertError) -> Metadata
-  {
+  private func completeMetadata(_ form: CodeForm, _ progress: (Progress) -> Void) throws(ConvertError) -> Metadata {
     var metadata = metadata
     metadata["general.name"] = .string(job.stableDiffusion.split(separator: "/").last.map(String.init) ?? "model")
     metadata["general.license"] = job.licence.map(MetadataValue.string)
     metadata["audiotoken.weights.type"] = .string(job.weights.rawValue)
     metadata.set("audiotoken.weights.limit", Int(Quantiser.limit))
-    if form == .pairs, job.weights == .int8 { metadata.set(MappedWeights.pairLimitKey, Int(Quantiser.pairLimit)) }
+    if job.weights == .int8 {
+      // What holds for fours holds for the pairs in them.
+      if form != .full { metadata.set(MappedWeights.pairLimitKey, Int(Quantiser.sumLimit)) }
+      if form == .fours { metadata.set(MappedWeights.fourLimitKey, Int(Quantiser.sumLimit)) }
+    }
     var names: [String] = []
     var hashes: [String] = []
     for checkpoint in sources {
@@ -378,7 +381,7 @@ package struct ModelConverter {
   }
 
   private func write(
-    _ request: Manifest.Request, _ form: Quantiser.Form, to writer: WeightFileWriter, _ row: inout ConversionReport.Row
+    _ request: Manifest.Request, _ form: CodeForm, to writer: WeightFileWriter, _ row: inout ConversionReport.Row
   ) throws(ConvertError) {
     row.bytes += declarations(request).reduce(0) { $0 + ($1.checkedByteCount ?? 0) }
     switch request {

@@ -23,27 +23,25 @@ package struct QuantisationError: Sendable {
 
 /// Symmetric int8 with one scale for each row: w = scale * q, |q| <= 127.
 package enum Quantiser {
-  /// Which codes may lie side by side.
-  package enum Form: String, CaseIterable, Sendable {
-    /// Any.
-    case full
-    /// Neighbours 2i and 2i + 1 of one sign have magnitudes that add up to at most 128: times activations of 0...255,
-    /// the sum of their products then fits 16 bits, which lets a processor multiply with one instruction for four.
-    case pairs
-  }
-
   static let limit: Float = 127
-  static let pairLimit: Float = 128
+  /// What codes of one sign add up to at most, in a pair and in a four (`CodeForm`).
+  static let sumLimit: Float = 128
 
   /// Scales that are tried, as multiples of the largest weight's. Weights like a bell curve are best with the first ones,
-  /// so that a pair costs them next to nothing; at the last two every pair fits, and the very last one is that of codes of
-  /// seven bits, so that no row is worse.
-  private static let stretches: [Float] = [1, 1.08, 1.16, 1.25, 1.35, 1.45, 1.6, 1.8, limit / 64, limit / 63]
+  /// so that limits cost them little; at `limit / 64` every pair fits, and at `limit / 32` every four. The multiples for
+  /// codes of seven and of six bits are there too, so that no row is worse than with those.
+  private static func stretches(_ form: CodeForm) -> [Float] {
+    switch form {
+    case .full: [1]
+    case .pairs: [1, 1.08, 1.16, 1.25, 1.35, 1.45, 1.6, 1.8, limit / 64, limit / 63]
+    case .fours: [1, 1.08, 1.16, 1.25, 1.35, 1.45, 1.6, 1.8, 2, 2.3, 2.6, 3, 3.5, limit / 32, limit / 31]
+    }
+  }
 
   /// Quantises `values` into `codes` with the scale of the least squared error, and returns it; nil where a value is not
-  /// finite.
+  /// finite. Fours are those of `values` from its start on.
   static func quantise(
-    _ values: UnsafeBufferPointer<Float>, into codes: UnsafeMutableBufferPointer<Int8>, as form: Form,
+    _ values: UnsafeBufferPointer<Float>, into codes: UnsafeMutableBufferPointer<Int8>, as form: CodeForm,
     _ error: inout QuantisationError
   ) -> Float? {
     var greatest: Float = 0
@@ -56,119 +54,216 @@ package enum Quantiser {
       for i in codes.indices { codes[i] = 0 }
       return 0
     }
-    let scale = greatest / limit * (form == .full ? 1 : bestStretch(of: values, greatest / limit))
+    let scale = greatest / limit * bestStretch(of: values, greatest / limit, form)
     var signal = SIMD8<Double>.zero
     var noise = SIMD8<Double>.zero
-    for first in stride(from: 0, to: values.count, by: 16) {
+    for first in stride(from: 0, to: values.count, by: Block.scalarCount) {
       let block = load(values, first)
-      var coded = (block / scale + roundingMagic) - roundingMagic
-      if form == .pairs { (coded.evenHalf, coded.oddHalf) = limited(block.evenHalf / scale, block.oddHalf / scale) }
+      let coded = nearest(block / scale, form)
       store(coded, codes, first)
       for (x, code) in [(block.lowHalf, coded.lowHalf), (block.highHalf, coded.highHalf)] {
-        let exact = SIMD8<Double>(x)
-        let difference = exact - SIMD8<Double>(code) * Double(scale)
-        signal += exact * exact
-        noise += difference * difference
+        for (x, code) in [(x.lowHalf, code.lowHalf), (x.highHalf, code.highHalf)] {
+          let exact = SIMD8<Double>(x)
+          let difference = exact - SIMD8<Double>(code) * Double(scale)
+          signal += exact * exact
+          noise += difference * difference
+        }
       }
     }
     error.add(QuantisationError(signal: signal.sum(), noise: noise.sum()))
     return scale
   }
 
-  private static func bestStretch(of values: UnsafeBufferPointer<Float>, _ scale: Float) -> Float {
+  private static func bestStretch(of values: UnsafeBufferPointer<Float>, _ scale: Float, _ form: CodeForm) -> Float {
+    let stretches = stretches(form)
+    guard stretches.count > 1 else { return stretches[0] }
     var best: (stretch: Float, noise: Float) = (1, .infinity)
     for stretch in stretches {
       let square = stretch * stretch
-      let noise = square * noise(of: values, scale * stretch, enough: best.noise / square)
+      let noise = square * noise(of: values, scale * stretch, form, enough: best.noise / square)
       if noise < best.noise { best = (stretch, noise) }
     }
     return best.stretch
   }
 
-  /// The squared error of pairs in steps of the scale. All of them count, because one that does not fit may weigh as much
-  /// as all others; once there is `enough`, the rest is not looked at.
-  private static func noise(of values: UnsafeBufferPointer<Float>, _ scale: Float, enough: Float) -> Float {
+  /// The squared error in steps of the scale. All codes count, because one that does not fit may weigh as much as all
+  /// others; once there is `enough`, the rest is not looked at.
+  private static func noise(
+    of values: UnsafeBufferPointer<Float>, _ scale: Float, _ form: CodeForm, enough: Float
+  ) -> Float {
     let inverse = 1 / scale
-    var noise = Lanes.zero
-    for first in stride(from: 0, to: values.count, by: 16) {
+    var noise = Block.zero
+    for first in stride(from: 0, to: values.count, by: Block.scalarCount) {
       let block = load(values, first) * inverse
-      let (x, y) = (block.evenHalf, block.oddHalf)
-      let (a, b) = limited(x, y)
-      noise += (x - a) * (x - a) + (y - b) * (y - b)
-      if first % 1024 == 1008, noise.sum() >= enough { break }
+      let difference = block - nearest(block, form)
+      noise += difference * difference
+      if first % 1024 == 1024 - Block.scalarCount, noise.sum() >= enough { break }
     }
     return noise.sum()
   }
 
-  // MARK: Eight pairs at once, without branches
+  // MARK: Blocks of 32, without branches for single codes
 
-  private typealias Lanes = SIMD8<Float>
-  private typealias Bits = SIMD8<Int32>
+  private typealias Block = SIMD32<Float>
+  private typealias Pairs = SIMD16<Float>
+  private typealias PairBits = SIMD16<Int32>
+  private typealias Fours = SIMD8<Float>
 
   /// 1.5 * 2^23: adding it rounds a small float to an integer, ties to even, which its last bits then hold.
   private static let roundingMagic: Float = 12_582_912
 
+  @inline(__always)
+  private static func rounded(_ x: Fours) -> Fours { (x + roundingMagic) - roundingMagic }
+
   /// Elements from `first` on, and zeros after the last.
   @inline(__always)
-  private static func load(_ values: UnsafeBufferPointer<Float>, _ first: Int) -> SIMD16<Float> {
-    if first + 16 <= values.count {
-      return UnsafeRawBufferPointer(values).loadUnaligned(fromByteOffset: 4 * first, as: SIMD16<Float>.self)
+  private static func load(_ values: UnsafeBufferPointer<Float>, _ first: Int) -> Block {
+    if first + Block.scalarCount <= values.count {
+      return UnsafeRawBufferPointer(values).loadUnaligned(fromByteOffset: 4 * first, as: Block.self)
     }
-    var block = SIMD16<Float>.zero
+    var block = Block.zero
     for i in first..<values.count { block[i - first] = values[i] }
     return block
   }
 
   @inline(__always)
-  private static func store(_ coded: SIMD16<Float>, _ codes: UnsafeMutableBufferPointer<Int8>, _ first: Int) {
-    let bits = unsafeBitCast(coded + roundingMagic, to: SIMD16<Int32>.self)
-    let bytes = SIMD16<Int8>(truncatingIfNeeded: bits)
-    if first + 16 <= codes.count {
-      return UnsafeMutableRawBufferPointer(codes).storeBytes(of: bytes, toByteOffset: first, as: SIMD16<Int8>.self)
+  private static func store(_ coded: Block, _ codes: UnsafeMutableBufferPointer<Int8>, _ first: Int) {
+    let bits = unsafeBitCast(coded + roundingMagic, to: SIMD32<Int32>.self)
+    let bytes = SIMD32<Int8>(truncatingIfNeeded: bits)
+    if first + Block.scalarCount <= codes.count {
+      return UnsafeMutableRawBufferPointer(codes).storeBytes(of: bytes, toByteOffset: first, as: SIMD32<Int8>.self)
     }
     for i in first..<codes.count { codes[i] = bytes[i - first] }
+  }
+
+  /// The nearest codes that the form allows.
+  @inline(__always)
+  private static func nearest(_ x: Block, _ form: CodeForm) -> Block {
+    let plain = (x + roundingMagic) - roundingMagic
+    switch form {
+    case .full: return plain
+    case .pairs:
+      var coded = plain
+      (coded.evenHalf, coded.oddHalf) = limited(x.evenHalf, x.oddHalf)
+      return coded
+    case .fours: return limited(FoursOfBlock(x), nearest: FoursOfBlock(plain)).block
+    }
   }
 
   /// The nearest codes of neighbours x and y: where those of one sign would add up to more than 128, the nearest that add
   /// up to 128.
   @inline(__always)
-  private static func limited(_ x: Lanes, _ y: Lanes) -> (Lanes, Lanes) {
-    let signs = (unsafeBitCast(x, to: Bits.self) & .min, unsafeBitCast(y, to: Bits.self) & .min)
-    let u = unsafeBitCast(unsafeBitCast(x, to: Bits.self) ^ signs.0, to: Lanes.self)
-    let v = unsafeBitCast(unsafeBitCast(y, to: Bits.self) ^ signs.1, to: Lanes.self)
+  private static func limited(_ x: Pairs, _ y: Pairs) -> (Pairs, Pairs) {
+    let signs = (unsafeBitCast(x, to: PairBits.self) & .min, unsafeBitCast(y, to: PairBits.self) & .min)
+    let u = unsafeBitCast(unsafeBitCast(x, to: PairBits.self) ^ signs.0, to: Pairs.self)
+    let v = unsafeBitCast(unsafeBitCast(y, to: PairBits.self) ^ signs.1, to: Pairs.self)
     let a = (u + roundingMagic) - roundingMagic
     let b = (v + roundingMagic) - roundingMagic
     // All ones where the sum is above 128 and the signs are the same.
-    let room = unsafeBitCast(pairLimit - (a + b), to: Bits.self)
+    let room = unsafeBitCast(sumLimit - (a + b), to: PairBits.self)
     let isOver = (room & ~(signs.0 ^ signs.1)) &>> 31
-    let first = ((pairLimit + u - v) * 0.5 + roundingMagic) - roundingMagic
-    let shift = (first - a, (pairLimit - first) - b)
-    let c = a + unsafeBitCast(unsafeBitCast(shift.0, to: Bits.self) & isOver, to: Lanes.self)
-    let d = b + unsafeBitCast(unsafeBitCast(shift.1, to: Bits.self) & isOver, to: Lanes.self)
+    let first = ((sumLimit + u - v) * 0.5 + roundingMagic) - roundingMagic
+    let shift = (first - a, (sumLimit - first) - b)
+    let c = a + unsafeBitCast(unsafeBitCast(shift.0, to: PairBits.self) & isOver, to: Pairs.self)
+    let d = b + unsafeBitCast(unsafeBitCast(shift.1, to: PairBits.self) & isOver, to: Pairs.self)
     return (
-      unsafeBitCast(unsafeBitCast(c, to: Bits.self) | signs.0, to: Lanes.self),
-      unsafeBitCast(unsafeBitCast(d, to: Bits.self) | signs.1, to: Lanes.self)
+      unsafeBitCast(unsafeBitCast(c, to: PairBits.self) | signs.0, to: Pairs.self),
+      unsafeBitCast(unsafeBitCast(d, to: PairBits.self) | signs.1, to: Pairs.self)
     )
+  }
+
+  /// The eight fours of a block: inputs 8i, 8i + 1, 8i + 4 and 8i + 5 are one, the other inputs of those eight the next.
+  private struct FoursOfBlock {
+    var a, b, c, d: Fours
+
+    @inline(__always)
+    init(_ a: Fours, _ b: Fours, _ c: Fours, _ d: Fours) { (self.a, self.b, self.c, self.d) = (a, b, c, d) }
+
+    @inline(__always)
+    init(_ block: Block) {
+      let (even, odd) = (
+        unsafeBitCast(block.evenHalf, to: SIMD8<UInt64>.self), unsafeBitCast(block.oddHalf, to: SIMD8<UInt64>.self)
+      )
+      a = unsafeBitCast(even.evenHalf, to: Fours.self)
+      b = unsafeBitCast(odd.evenHalf, to: Fours.self)
+      c = unsafeBitCast(even.oddHalf, to: Fours.self)
+      d = unsafeBitCast(odd.oddHalf, to: Fours.self)
+    }
+
+    @inline(__always)
+    var block: Block {
+      var (even, odd) = (SIMD8<UInt64>.zero, SIMD8<UInt64>.zero)
+      even.evenHalf = unsafeBitCast(a, to: SIMD4<UInt64>.self)
+      odd.evenHalf = unsafeBitCast(b, to: SIMD4<UInt64>.self)
+      even.oddHalf = unsafeBitCast(c, to: SIMD4<UInt64>.self)
+      odd.oddHalf = unsafeBitCast(d, to: SIMD4<UInt64>.self)
+      var block = Block.zero
+      block.evenHalf = unsafeBitCast(even, to: Pairs.self)
+      block.oddHalf = unsafeBitCast(odd, to: Pairs.self)
+      return block
+    }
+
+    @inline(__always)
+    func map(_ body: (Fours) -> Fours) -> FoursOfBlock { FoursOfBlock(body(a), body(b), body(c), body(d)) }
+
+    @inline(__always)
+    var sum: Fours { (a + b) + (c + d) }
+  }
+
+  /// The codes where they fit, else those nearest to x that do, for each sign by itself.
+  @inline(__always)
+  private static func limited(_ x: FoursOfBlock, nearest plain: FoursOfBlock) -> FoursOfBlock {
+    let above = plain.map { pointwiseMax($0, .zero) }.sum
+    let below = plain.map { pointwiseMax(-$0, .zero) }.sum
+    guard pointwiseMax(above, below).max() > sumLimit else { return plain }
+    let positive = fitting(x.map { pointwiseMax($0, .zero) })
+    let negative = fitting(x.map { pointwiseMax(-$0, .zero) })
+    return FoursOfBlock(
+      positive.a - negative.a, positive.b - negative.b, positive.c - negative.c, positive.d - negative.d)
+  }
+
+  /// The nearest codes of four magnitudes: where they add up to more than 128, all that are not zero give way alike
+  /// (projection onto a simplex; Michelot, "A finite algorithm for finding the projection of a point onto the canonical
+  /// simplex of R^n", 1986), and what rounding takes from one goes to the next.
+  private static func fitting(_ x: FoursOfBlock) -> FoursOfBlock {
+    let plain = x.map { rounded($0) }
+    let isOver = plain.sum .> sumLimit
+    var step = Fours.zero
+    for _ in 0..<4 {
+      let counted = x.map { Fours.zero.replacing(with: 1, where: $0 .> step) }
+      let kept = x.map { $0.replacing(with: 0, where: $0 .<= step) }
+      step = pointwiseMax((kept.sum - sumLimit) / pointwiseMax(counted.sum, .one), .zero)
+    }
+    let given = x.map { pointwiseMax($0 - step, .zero) }
+    let ends = (given.a, given.a + given.b, (given.a + given.b) + given.c, given.sum)
+    let whole = (rounded(ends.0), rounded(ends.1), rounded(ends.2), rounded(ends.3))
+    let shared = FoursOfBlock(whole.0, whole.1 - whole.0, whole.2 - whole.1, whole.3 - whole.2)
+      .map { pointwiseMin($0, Fours(repeating: limit)) }
+    return FoursOfBlock(
+      plain.a.replacing(with: shared.a, where: isOver), plain.b.replacing(with: shared.b, where: isOver),
+      plain.c.replacing(with: shared.c, where: isOver), plain.d.replacing(with: shared.d, where: isOver))
   }
 }
 
 /// One panel of eight outputs on its way into the file.
 struct PanelPacker {
   let shape: MatrixShape
-  let form: Quantiser.Form
+  let form: CodeForm
   private var row: [Float]
-  /// The row as the kernels read it, [taps, padded inputs]: what lies side by side here is a pair.
+  /// The row as the kernels read it, [taps, inputs up to a multiple of eight]: fours lie within eight.
   private var ordered: [Float]
+  private let tapStride: Int
   private var codes: [Int8]
   /// What the weights of each tap are multiples of, besides their output's scale.
   let tapScale: [Float]
 
-  init(_ shape: MatrixShape, _ form: Quantiser.Form = .full, tapScale: [Float]? = nil) {
+  init(_ shape: MatrixShape, _ form: CodeForm = .full, tapScale: [Float]? = nil) {
     self.shape = shape
     self.tapScale = tapScale ?? Array(repeating: 1, count: shape.taps)
     self.form = form
     row = Array(repeating: 0, count: shape.inputs * shape.taps)
-    ordered = Array(repeating: 0, count: shape.taps * shape.paddedInputs)
+    tapStride = shape.inputs.roundedUp(to: 2 * MatrixShape.quad)
+    ordered = Array(repeating: 0, count: shape.taps * tapStride)
     codes = Array(repeating: 0, count: ordered.count)
   }
 
@@ -193,7 +288,7 @@ struct PanelPacker {
       for tap in 0..<shape.taps {
         var sum: Int32 = 0
         for input in 0..<shape.inputs {
-          let code = codes[tap * shape.paddedInputs + input]
+          let code = codes[tap * tapStride + input]
           sum += Int32(code)
           let quad = tap * shape.paddedInputs / MatrixShape.quad + input / MatrixShape.quad
           packed[(quad * MatrixShape.panel + lane) * MatrixShape.quad + input % MatrixShape.quad] = code
@@ -213,7 +308,7 @@ struct PanelPacker {
   private mutating func quantiseRow(_ error: inout QuantisationError) -> Float? {
     for tap in 0..<shape.taps {
       for input in 0..<shape.inputs {
-        ordered[tap * shape.paddedInputs + input] = row[input * shape.taps + tap] / tapScale[tap]
+        ordered[tap * tapStride + input] = row[input * shape.taps + tap] / tapScale[tap]
       }
     }
     return ordered.withUnsafeBufferPointer { ordered in

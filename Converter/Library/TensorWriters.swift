@@ -7,7 +7,7 @@ import WeightFile
 struct MatrixWriter {
   let name: String
   let shape: MatrixShape
-  let form: Quantiser.Form
+  let form: CodeForm
   let source: SourceMatrix
   let writer: WeightFileWriter
 

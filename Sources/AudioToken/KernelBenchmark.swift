@@ -50,11 +50,11 @@ package struct KernelBenchmark {
 
   package var kernelName: String { kernels.name }
 
-  /// The int8 product at one shape, with weights whose pairs are limited or not.
-  package func rate(_ shape: Shape, pairs: Bool) throws(AudioTokenError) -> Rate {
+  /// The int8 product at one shape, with weights of one form.
+  package func rate(_ shape: Shape, _ form: CodeForm) throws(AudioTokenError) -> Rate {
     let taps = shape.side == nil ? 1 : 9
     let matrix = MatrixShape(outputs: shape.outputs, inputs: shape.inputs, taps: taps)
-    let weights = RandomMatrix(matrix, pairs: pairs)
+    let weights = RandomMatrix(matrix, form)
     let window: Window =
       if let side = shape.side {
         Window(kernel: .init(3, 3), stride: 1, input: .init(side, side), output: .init(side, side))
@@ -70,7 +70,13 @@ package struct KernelBenchmark {
     }
     return try measure(
       shape.name, products: shape.rows * shape.inputs * shape.outputs * taps,
-      ceiling: pairs ? kernels.ceilings?.int8Pairs : kernels.ceilings?.int8, body)
+      ceiling: kernels.ceilings.map { ceilings in
+        switch form {
+        case .full: ceilings.int8
+        case .pairs: ceilings.int8Pairs
+        case .fours: ceilings.int8Fours
+        }
+      }, body)
   }
 
   /// Self-attention of eight heads on one image.
@@ -130,15 +136,15 @@ private final class RandomMatrix {
   private let scale: UnsafeMutablePointer<Float>
   private let sum: UnsafeMutablePointer<Int32>
 
-  init(_ shape: MatrixShape, pairs: Bool) {
+  init(_ shape: MatrixShape, _ form: CodeForm) {
     let count = shape.paddedOutputs * shape.taps * shape.paddedInputs
     codes = .allocate(capacity: count)
-    for i in 0..<count { codes[i] = Int8(i &* 31 % 127 - 63) }
+    for i in 0..<count { codes[i] = Int8(i &* 31 % 63 - 31) }
     scale = .allocate(capacity: shape.paddedOutputs)
     scale.initialize(repeating: 1, count: shape.paddedOutputs)
     sum = .allocate(capacity: shape.taps * shape.paddedOutputs)
     sum.initialize(repeating: 0, count: shape.taps * shape.paddedOutputs)
-    packed = PackedMatrix(elements: .int8(codes, scale: scale, sum: sum, pairs: pairs), shape: shape, bias: nil)
+    packed = PackedMatrix(elements: .int8(codes, scale: scale, sum: sum, form), shape: shape, bias: nil)
   }
 
   deinit {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import AudioToken
 import Glibc
+import Tensors
 import WeightFile
 
 extension Benchmark.Stage: ExpressibleByArgument {}
@@ -107,9 +108,9 @@ struct Bench: ParsableCommand {
     let benchmark = try runOptions.kernelBenchmark(repetitions: max(repetitions, 5))
     if !json { print("kernels \(benchmark.kernelName)") }
     var reports: [JSONText] = []
-    for pairs in [true, false] {
+    for form in CodeForm.allCases.reversed() {
       for shape in KernelBenchmark.shapes {
-        reports.append(show(try benchmark.rate(shape, pairs: pairs), form: pairs ? "pairs" : "full"))
+        reports.append(show(try benchmark.rate(shape, form), form: form.rawValue))
       }
     }
     for (tokens, width) in [(4096, 40), (1024, 80), (256, 160)] {

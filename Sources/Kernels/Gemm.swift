@@ -261,8 +261,9 @@ private struct BlockProduct {
           arguments.row_scale = UnsafePointer(scales)
           arguments.row_zero = UnsafePointer(zeros)
           switch weights.elements {
-          case .int8(_, _, _, pairs: true): kernels.gemmInt8Pairs(&arguments)
-          case .int8: kernels.gemmInt8(&arguments)
+          case .int8(_, _, _, .fours): kernels.gemmInt8Fours(&arguments)
+          case .int8(_, _, _, .pairs): kernels.gemmInt8Pairs(&arguments)
+          case .int8(_, _, _, .full): kernels.gemmInt8(&arguments)
           case .float32: kernels.gemmFloat32(&arguments)
           case .float16: kernels.gemmFloat16(&arguments)
           }

@@ -63,6 +63,7 @@ extension KernelTable {
       quantizeRows: at_quantize_rows_sse41,
       gemmInt8: at_gemm_int8_sse41,
       gemmInt8Pairs: at_gemm_int8_pairs_sse41,
+      gemmInt8Fours: at_gemm_int8_pairs_sse41,
       gemmFloat32: at_gemm_float32_sse41,
       gemmFloat16: at_gemm_float16_sse41,
       layerNorm: at_layer_norm_sse41,
@@ -75,13 +76,16 @@ extension KernelTable {
       attention: at_attention_sse41,
       attentionPack: at_attention_pack_sse41,
       attentionInt16: at_attention_int16_sse41,
-      ceilings: (at_ceiling_int8_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int16_sse41))
+      ceilings: (
+        at_ceiling_int8_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int16_sse41
+      ))
 
     static let avx2 = KernelTable(
       name: "avx2",
       quantizeRows: at_quantize_rows_avx2,
       gemmInt8: at_gemm_int8_avx2,
       gemmInt8Pairs: at_gemm_int8_pairs_avx2,
+      gemmInt8Fours: at_gemm_int8_fours_avx2,
       gemmFloat32: at_gemm_float32_avx2,
       gemmFloat16: at_gemm_float16_avx2,
       layerNorm: at_layer_norm_avx2,
@@ -94,7 +98,9 @@ extension KernelTable {
       attention: at_attention_avx2,
       attentionPack: at_attention_pack_avx2,
       attentionInt16: at_attention_int16_avx2,
-      ceilings: (at_ceiling_int8_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int16_avx2))
+      ceilings: (
+        at_ceiling_int8_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int8_fours_avx2, at_ceiling_int16_avx2
+      ))
 
     static let avxVNNI = avx2.multiplying(
       name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni)
@@ -106,6 +112,7 @@ extension KernelTable {
       quantizeRows: at_quantize_rows_neon,
       gemmInt8: at_gemm_int8_neon,
       gemmInt8Pairs: at_gemm_int8_neon,
+      gemmInt8Fours: at_gemm_int8_neon,
       gemmFloat32: at_gemm_float32_neon,
       gemmFloat16: at_gemm_float16_neon,
       layerNorm: at_layer_norm_neon,
@@ -118,7 +125,7 @@ extension KernelTable {
       attention: at_attention_neon,
       attentionPack: at_attention_pack_neon,
       attentionInt16: at_attention_int16_neon,
-      ceilings: (at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int16_neon))
+      ceilings: (at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int16_neon))
 
     static let dotprod = neon.multiplying(
       name: "dotprod", by: at_gemm_int8_dotprod, ceiling: at_ceiling_int8_dotprod)
@@ -136,8 +143,10 @@ extension KernelTable {
       table.name = name
       table.gemmInt8 = gemm
       table.gemmInt8Pairs = gemm
+      table.gemmInt8Fours = gemm
       table.ceilings?.int8 = ceiling
       table.ceilings?.int8Pairs = ceiling
+      table.ceilings?.int8Fours = ceiling
       return table
     }
   #endif

@@ -10,8 +10,9 @@ package struct KernelTable: Sendable {
   package var name: String
   package var quantizeRows: @convention(c) @Sendable (UnsafePointer<at_quantize>) -> Void
   package var gemmInt8: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
-  /// For weights that are marked as pairs (`PackedMatrix.isPairLimited`).
+  /// For weights whose codes are limited as `CodeForm.pairs` and `.fours` say.
   package var gemmInt8Pairs: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
+  package var gemmInt8Fours: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var gemmFloat32: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var gemmFloat16: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var layerNorm: @convention(c) @Sendable (UnsafePointer<at_layer_norm>) -> Void
@@ -24,6 +25,6 @@ package struct KernelTable: Sendable {
   package var attention: @convention(c) @Sendable (UnsafePointer<at_attention>) -> Void
   package var attentionPack: @convention(c) @Sendable (UnsafePointer<at_attention_pack>) -> Void
   package var attentionInt16: @convention(c) @Sendable (UnsafePointer<at_attention_int16>) -> Void
-  /// Of `gemmInt8`, `gemmInt8Pairs` and `attentionInt16`, where they are written for instructions of the processor.
-  package var ceilings: (int8: Ceiling, int8Pairs: Ceiling, int16: Ceiling)?
+  /// Of the products in int8 and of `attentionInt16`, where they are written for instructions of the processor.
+  package var ceilings: (int8: Ceiling, int8Pairs: Ceiling, int8Fours: Ceiling, int16: Ceiling)?
 }

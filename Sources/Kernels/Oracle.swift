@@ -8,6 +8,7 @@ package enum Oracle {
     quantizeRows: { quantizeRows($0.pointee) },
     gemmInt8: { gemmInt8($0.pointee) },
     gemmInt8Pairs: { gemmInt8($0.pointee) },
+    gemmInt8Fours: { gemmInt8($0.pointee) },
     gemmFloat32: { args in gemmFloat(args.pointee) { $0.assumingMemoryBound(to: Float.self)[$1] } },
     gemmFloat16: { args in gemmFloat(args.pointee) { widen($0.assumingMemoryBound(to: UInt16.self)[$1]) } },
     layerNorm: { layerNorm($0.pointee) },

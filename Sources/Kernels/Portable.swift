@@ -11,6 +11,7 @@ package enum Portable {
     quantizeRows: { quantizeRows($0.pointee) },
     gemmInt8: { gemmInt8($0.pointee) },
     gemmInt8Pairs: { gemmInt8($0.pointee) },
+    gemmInt8Fours: { gemmInt8($0.pointee) },
     gemmFloat32: { gemmFloat32($0.pointee) },
     gemmFloat16: { gemmFloat16($0.pointee) },
     layerNorm: { layerNorm($0.pointee) },

@@ -8,13 +8,15 @@ import WeightFile
 package struct MappedWeights: WeightSource {
   package let file: WeightFile
 
-  /// What the codes of two neighbours of one sign add up to at most, in files that promise it.
+  /// What codes of one sign add up to at most, in files that promise it for their pairs and for fours (`CodeForm`).
   package static let pairLimitKey = "audiotoken.weights.pair_limit"
-  private let isPairLimited: Bool
+  package static let fourLimitKey = "audiotoken.weights.four_limit"
+  private let form: CodeForm
 
   package init(_ file: WeightFile) {
     self.file = file
-    isPairLimited = file.metadata[Self.pairLimitKey] == .uint32(128)
+    let kept = [(Self.fourLimitKey, CodeForm.fours), (Self.pairLimitKey, .pairs)]
+    form = kept.first { file.metadata[$0.0] == .uint32(128) }?.1 ?? .full
   }
 
   package func matrix(
@@ -28,7 +30,7 @@ package struct MappedWeights: WeightSource {
         try pointer(tensor, shape.packedDimensions(.i8), Int8.self),
         scale: try pointer(find(name + ".scale"), .f32, [shape.paddedOutputs], Float.self),
         sum: try pointer(find(name + ".sum"), .i32, [shape.taps, shape.paddedOutputs], Int32.self),
-        pairs: isPairLimited)
+        form)
     case .f16 where precision == .quantized:
       elements = .float16(try pointer(tensor, shape.packedDimensions(.f16), UInt16.self))
     case .f32:

@@ -34,12 +34,23 @@ extension Int {
   package func roundedUp(to step: Int) -> Int { (self + step - 1) / step * step }
 }
 
+/// Which int8 codes of a matrix may lie side by side.
+package enum CodeForm: String, CaseIterable, Sendable {
+  /// Any.
+  case full
+  /// Neighbours 2i and 2i + 1 of one sign have magnitudes that add up to at most 128: times activations of 0...255, the
+  /// sum of their products then fits 16 bits, which lets a processor multiply with one instruction for four.
+  case pairs
+  /// Of the pairs at the same place of two neighbouring quads, inputs 8i, 8i + 1, 8i + 4 and 8i + 5, or those two places
+  /// further, codes of one sign add up to at most 128, so that both sums of products can be added in 16 bits too.
+  case fours
+}
+
 /// A matrix as the kernels read it, in panels of eight outputs; `Weights/README.md` has the layout to the byte.
 package struct PackedMatrix: @unchecked Sendable {
   package enum Elements {
     /// int8 [panels, taps, inputs/4, 8, 4] with `scale` f32 [padded outputs] and `sum` i32 [taps, padded outputs].
-    /// `pairs`: neighbours 2i and 2i + 1 of one sign add up to at most 128.
-    case int8(UnsafePointer<Int8>, scale: UnsafePointer<Float>, sum: UnsafePointer<Int32>, pairs: Bool)
+    case int8(UnsafePointer<Int8>, scale: UnsafePointer<Float>, sum: UnsafePointer<Int32>, CodeForm)
     /// f32 [panels, taps, inputs, 8].
     case float32(UnsafePointer<Float>)
     /// IEEE binary16 [panels, taps, inputs, 8].

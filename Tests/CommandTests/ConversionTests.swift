@@ -52,12 +52,14 @@ import Testing
   @Test func theFileSaysWhetherItsCodesArePaired() throws {
     let folder = try TemporaryFolder()
     let checkpoint = try TinyModel.shared.checkpoint
-    func limit(_ options: [String]) throws -> Int? {
+    func limit(_ options: [String], _ name: String = "pair") throws -> Int? {
       try succeed(.convert, TinyModel.conversion(of: checkpoint, to: folder / "m.gguf") + options + ["--quiet"])
       let report = try parseObject(succeed(.audiotoken, ["inspect", folder / "m.gguf", "--json"]).output)
-      return try #require(report["settings"] as? [String: Any])["audiotoken.weights.pair_limit"] as? Int
+      return try #require(report["settings"] as? [String: Any])["audiotoken.weights.\(name)_limit"] as? Int
     }
     #expect(try limit(["--codes", "pairs"]) == 128)
+    #expect(try limit(["--codes", "pairs"], "four") == nil)
+    #expect(try limit(["--codes", "fours"], "four") == 128)
     #expect(try limit(["--codes", "full"]) == nil)
     // Nobody trained these weights: they are drawn evenly.
     #expect(try limit([]) == nil)

@@ -206,26 +206,29 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
         }
       }
     }
-    var errors: [Quantiser.Form?: Double] = [:]
-    for form in [nil, .full, .pairs] as [Quantiser.Form?] {
+    var errors: [CodeForm?: Double] = [:]
+    for form in [nil, .full, .pairs, .fours] as [CodeForm?] {
       let folder = try TemporaryFolder()
       var job = try checkpoint.write(to: folder)
       job.codes = form
       errors[form] = relativeError(try convert(job))
       let file = try WeightFile(path: job.output)
       let isPaired = try isPaired(file, checkpoint)
-      #expect(isPaired == (form.map { $0 == .pairs } ?? hasTails))
+      #expect(isPaired == (form.map { $0 != .full } ?? hasTails))
       let limit = file.metadata["audiotoken.weights.pair_limit"]
       #expect(limit == (isPaired == true ? .uint32(128) : nil))
+      let isFours = form.map { $0 == .fours } ?? hasTails
+      #expect(file.metadata["audiotoken.weights.four_limit"] == (isFours ? .uint32(128) : nil))
     }
     let (full, pairs) = (try #require(errors[.full]), try #require(errors[.pairs]))
-    #expect(errors[nil] == (hasTails ? pairs : full))
-    #expect(full < pairs && pairs < 2 * full)
+    let fours = try #require(errors[.fours])
+    #expect(errors[nil] == (hasTails ? fours : full))
+    #expect(full < pairs && pairs < 2 * full && pairs < fours)
   }
 
   @Test("A file of float weights promises nothing about codes", arguments: [WeightType.float16, .float32])
   func codesOfFloats(_ type: WeightType) throws {
-    for form in [nil, .full, .pairs] as [Quantiser.Form?] {
+    for form in [nil, .full, .pairs] as [CodeForm?] {
       let folder = try TemporaryFolder()
       var job = try MicroCheckpoint().write(to: folder, weights: type)
       job.codes = form

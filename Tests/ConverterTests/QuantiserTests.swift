@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct QuantiserTests {
   private func quantise(
-    _ values: [Float], _ form: Quantiser.Form = .full
+    _ values: [Float], _ form: CodeForm = .full
   ) -> (codes: [Int8], scale: Float?, error: QuantisationError) {
     var codes = [Int8](repeating: 99, count: values.count)
     var error = QuantisationError()
@@ -42,8 +42,8 @@ import Testing
   }
 
   @Test(
-    "Rows of zeros and of denormals become zeros with a scale that harms nothing", arguments: Quantiser.Form.allCases)
-  func smallRows(_ form: Quantiser.Form) {
+    "Rows of zeros and of denormals become zeros with a scale that harms nothing", arguments: CodeForm.allCases)
+  func smallRows(_ form: CodeForm) {
     for values in [[0, 0, -0.0], [.leastNonzeroMagnitude, 0], [1e-38, -1e-38], [1.4e-36, 1e-37]] as [[Float]] {
       let (codes, scale, error) = quantise(values, form)
       #expect(scale == 0 && codes.allSatisfy { $0 == 0 } && error.relative.isFinite, "\(values)")
@@ -53,8 +53,8 @@ import Testing
     if form == .full { #expect(codes == [127, -63]) }
   }
 
-  @Test("The largest floats do not overflow", arguments: Quantiser.Form.allCases)
-  func largeRows(_ form: Quantiser.Form) {
+  @Test("The largest floats do not overflow", arguments: CodeForm.allCases)
+  func largeRows(_ form: CodeForm) {
     let greatest = Float.greatestFiniteMagnitude
     let (codes, scale, error) = quantise([greatest, -greatest, greatest / 4, 1], form)
     #expect(codes[0] == -codes[1] && codes[0] > 60 && scale?.isFinite == true && error.relative.isFinite)
@@ -63,8 +63,8 @@ import Testing
     #expect((unit ?? .infinity).isFinite && Set(pair.map(\.magnitude)).count == 1)
   }
 
-  @Test("A value that is no number is refused wherever it stands", arguments: Quantiser.Form.allCases)
-  func notFinite(_ form: Quantiser.Form) {
+  @Test("A value that is no number is refused wherever it stands", arguments: CodeForm.allCases)
+  func notFinite(_ form: CodeForm) {
     for value in [Float.nan, .infinity, -.infinity, .signalingNaN] {
       for count in [5, 16, 40] {
         for position in 0..<count {
@@ -104,6 +104,17 @@ import Testing
     }
   }
 
+  private func checkFours(_ codes: [Int8], _ what: @autoclosure () -> String) {
+    for first in stride(from: 0, to: codes.count, by: 8) {
+      for half in [0, 2] {
+        let four = [0, 1, 4, 5].map { first + half + $0 }.filter { $0 < codes.count }.map { Int(codes[$0]) }
+        let (above, below) = (four.reduce(0) { $0 + max($1, 0) }, four.reduce(0) { $0 - min($1, 0) })
+        #expect(above <= 128 && below <= 128, "\(four): \(what())")
+      }
+    }
+    #expect(codes.allSatisfy { $0 != -128 }, "\(what())")
+  }
+
   private func checkPairs(_ codes: [Int8], _ what: @autoclosure () -> String) {
     for first in stride(from: 0, to: codes.count - 1, by: 2) {
       let (a, b) = (Int(codes[first]), Int(codes[first + 1]))
@@ -112,25 +123,29 @@ import Testing
     #expect(codes.allSatisfy { $0 != -128 }, "\(what())")
   }
 
-  /// The squared error of codes of seven bits, |q| <= 63: of these any pair fits.
-  private func sevenBitNoise(_ values: [Float]) -> Double {
-    let step = Double(values.map(\.magnitude).max() ?? 0) / 63
+  /// The squared error of codes that any form allows: |q| <= 63 fits in pairs, |q| <= 31 in fours.
+  private func noise(_ values: [Float], upTo limit: Double) -> Double {
+    let step = Double(values.map(\.magnitude).max() ?? 0) / limit
     return values.reduce(0) { sum, value in
       let off = Double(value) - step * (Double(value) / step).rounded(.toNearestOrEven)
       return sum + off * off
     }
   }
 
-  @Test("Pairs of one sign fit, and no row is worse than with seven bits", arguments: Shape.allCases)
-  func pairs(_ shape: Shape) throws {
+  @Test(
+    "Pairs and fours of one sign fit, and no row is worse than with codes so small that all do",
+    arguments: Shape.allCases,
+    [CodeForm.pairs, .fours])
+  func limits(_ shape: Shape, _ form: CodeForm) throws {
     var generator = Generator(3)
     for count in Array(1...40) + [63, 64, 511, 512, 513, 1280, 2048, 11_520] {
       for round in 0..<6 {
         let size = Float(sign: .plus, exponent: round * 16 - 40, significand: 1)
         let values = shape.row(count, &generator).map { $0 * size }
-        let (codes, scale, error) = quantise(values, .pairs)
+        let (codes, scale, error) = quantise(values, form)
         let step = Double(try #require(scale))
         checkPairs(codes, "\(shape), \(count)")
+        if form == .fours { checkFours(codes, "\(shape), \(count)") }
         let noise = zip(values, codes).reduce(0) { sum, pair in
           let off = Double(pair.0) - step * Double(pair.1)
           return sum + off * off
@@ -139,7 +154,9 @@ import Testing
         #expect((error.noise - noise).magnitude <= 1e-3 * noise + 1e-12 * signal)
         #expect((error.signal - signal).magnitude <= 1e-9 * signal)
         // The scale is rounded, and noise is compared in floats.
-        #expect(noise <= sevenBitNoise(values) * (1 + 1e-4) + 1e-12 * signal, "\(shape), \(count)")
+        #expect(
+          noise <= self.noise(values, upTo: form == .fours ? 31 : 63) * (1 + 1e-4) + 1e-12 * signal,
+          "\(shape), \(count)")
       }
     }
   }
@@ -157,6 +174,34 @@ import Testing
         }
         #expect((pairs < 2 * full) == shape.isBell && pairs > full, "\(shape), \(count): \(pairs / full)")
       }
+    }
+  }
+
+  @Test("Where a four has to give way, all its codes of that sign do, and as little as they can")
+  func nearestFour() {
+    let rest = (0..<400_000).map { Float($0 % 16 - 8) }
+    for corner: [Float] in [[127, 60, 40, 20], [50, 50, 50, 50], [-90, -40, 70, -3], [127, 2, 0, 1]] {
+      let (codes, scale, _) = quantise([corner[0], corner[1], 127, 0, corner[2], corner[3], 0, 0] + rest, .fours)
+      #expect(scale == 1)
+      let found = [0, 1, 4, 5].map { Int(codes[$0]) }
+      // The nearest of all fours that fit, by trying them; codes of the other sign stay.
+      let sign: Float = corner[0] < 0 ? -1 : 1
+      let size = corner.map { max(sign * $0, 0) }
+      var best = Float.infinity
+      for a in 0...127 {
+        for b in 0...128 - a {
+          for c in 0...128 - a - b {
+            let d = min(Float(128 - a - b - c), size[3])
+            let off = [Float(a) - size[0], Float(b) - size[1], Float(c) - size[2], d - size[3]]
+            best = min(best, off.reduce(0) { $0 + $1 * $1 })
+          }
+        }
+      }
+      let distance = zip(found, corner).reduce(0) { sum, pair in
+        sum + (sign * pair.1 > 0 ? (Float(pair.0) - pair.1) * (Float(pair.0) - pair.1) : 0)
+      }
+      // What rounding takes from one code goes to the next, so each may be one step from the best.
+      #expect(distance <= best + 4, "\(found) for \(corner)")
     }
   }
 
@@ -200,8 +245,8 @@ import Testing
   }
 
   @Test(
-    "What is packed is found by the formula of the file's description", arguments: shapes, Quantiser.Form.allCases)
-  func int8(_ shape: MatrixShape, _ form: Quantiser.Form) throws {
+    "What is packed is found by the formula of the file's description", arguments: shapes, CodeForm.allCases)
+  func int8(_ shape: MatrixShape, _ form: CodeForm) throws {
     var generator = Generator(shape.outputs)
     let values = generator.floats(shape.outputs * shape.inputs * shape.taps)
     let matrix = try source(shape, values)
@@ -225,20 +270,22 @@ import Testing
         for input in 0..<shape.inputs {
           let code = all[((o / 8 * shape.taps * quads + tap * quads + input / 4) * 8 + o % 8) * 4 + input % 4]
           let value = values[(output * shape.inputs + input) * shape.taps + tap]
-          // A pair that does not fit loses at most half of 127 + 127 - 128.
-          #expect((Float(code) * scales[o] - value).magnitude <= scales[o] * (form == .full ? 0.50001 : 64))
+          // A pair that does not fit loses at most half of 127 + 127 - 128, a four a quarter of 4 * 127 - 128 and a step.
+          #expect(
+            (Float(code) * scales[o] - value).magnitude <= scales[o]
+              * (form == .full ? 0.50001 : form == .pairs ? 64 : 96))
           sum += Int32(code)
           found += code == 0 ? 0 : 1
         }
         #expect(sums[tap * panels * 8 + o] == sum)
       }
     }
-    if form == .pairs {
+    if form != .full {
       // Neighbours in the file are inputs 2i and 2i + 1 of one tap and one output.
       for (a, b) in stride(from: 0, to: all.count, by: 2).map({ (Int(all[$0]), Int(all[$0 + 1])) }) {
         #expect(a * b <= 0 || abs(a) + abs(b) <= 128)
       }
-      #expect(error.relative < 0.02)
+      #expect(error.relative < (form == .pairs ? 0.02 : 0.04))
     }
     #expect(all.count { $0 != 0 } == found, "padding is not zero")
     #expect(scales.count { $0 != 0 } == shape.outputs)

@@ -4,7 +4,7 @@ import Testing
 
 /// One matrix product with its own memory, to be run by any table.
 struct GemmProblem: CustomStringConvertible {
-  enum Weights { case int8, int8Pairs, float32, float16 }
+  enum Weights { case int8, int8Pairs, int8Fours, float32, float16 }
   enum Residual: CaseIterable { case none, separate, inPlace }
 
   var kind: Weights
@@ -28,7 +28,7 @@ struct GemmProblem: CustomStringConvertible {
       + "residual \(residual), extreme \(extreme), paired \(paired), halves \(halves)"
   }
 
-  private var isInt8: Bool { kind == .int8 || kind == .int8Pairs }
+  private var isInt8: Bool { kind == .int8 || kind == .int8Pairs || kind == .int8Fours }
   private var panelCount: Int { (outputs + 7) / 8 }
   /// Rows of `out`, and where `paired` of `pair_out`.
   private var outRows: Int { paired ? rows / 2 : rows }
@@ -42,6 +42,7 @@ struct GemmProblem: CustomStringConvertible {
   private func weights(_ random: inout Generator) -> [Int8] {
     let count = panelCount * taps * inputs * 8
     if kind == .int8Pairs { return (0..<count / 2).flatMap { pair($0, &random) } }
+    if kind == .int8Fours { return fours(count, &random) }
     return (0..<count).map { i in
       guard extreme else { return random.integer(-128...127) }
       // Outputs with one sign throughout reach the largest sums; the others alternate.
@@ -65,6 +66,25 @@ struct GemmProblem: CustomStringConvertible {
     let room = 128 - abs(a)
     let b = a == 0 ? random.integer(-127...127) : random.integer(a > 0 ? -127...min(room, 127) : -min(room, 127)...127)
     return [Int8(a), Int8(b)]
+  }
+
+  /// Codes of which each four keeps the limit for both signs; in extreme products all that have one sign are at it.
+  private func fours(_ count: Int, _ random: inout Generator) -> [Int8] {
+    var codes = [Int8](repeating: 0, count: count)
+    // What is left for positive and for negative codes of each four, [panel and tap][eight inputs][output][half].
+    var left: [Int: (Int, Int)] = [:]
+    for i in 0..<count {
+      let quads = inputs / 4
+      let (quad, place) = (i / 32, i % 32)
+      let four = ((quad / quads * ((quads + 1) / 2) + quad % quads / 2) * 8 + place / 4) * 2 + place % 4 / 2
+      let room = left[four] ?? (128, 128)
+      let isNegative = extreme ? place / 4 % 2 == 1 : random.pick([true, false])
+      let most = min(isNegative ? room.1 : room.0, 127)
+      let size: Int = extreme ? random.pick([most, most / 2, most]) : random.integer(0...most)
+      codes[i] = Int8(isNegative ? -size : size)
+      left[four] = isNegative ? (room.0, room.1 - size) : (room.0 - size, room.1)
+    }
+    return codes
   }
 
   private func sums(_ weights: [Int8]) -> [Int32] {
@@ -109,7 +129,7 @@ struct GemmProblem: CustomStringConvertible {
       }
     let matrix: UnsafeRawPointer =
       switch kind {
-      case .int8, .int8Pairs: UnsafeRawPointer(weights8.base)
+      case .int8, .int8Pairs, .int8Fours: UnsafeRawPointer(weights8.base)
       case .float32: UnsafeRawPointer(weights32.base)
       case .float16: UnsafeRawPointer(weights16.base)
       }
@@ -128,6 +148,7 @@ struct GemmProblem: CustomStringConvertible {
         switch kind {
         case .int8: call(table.gemmInt8, arguments)
         case .int8Pairs: call(table.gemmInt8Pairs, arguments)
+        case .int8Fours: call(table.gemmInt8Fours, arguments)
         case .float32: call(table.gemmFloat32, arguments)
         case .float16: call(table.gemmFloat16, arguments)
         }
@@ -153,7 +174,7 @@ struct GemmProblem: CustomStringConvertible {
         let seed = rows * 100 + outputs
         let residual = GemmProblem.Residual.allCases[seed % 3]
         let padding = seed % 2 * 3
-        for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+        for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
           GemmProblem(
             kind: kind, rows: rows, outputs: outputs, inputs: 4 * (1 + seed % 23), taps: 1 + seed % 3,
             bias: seed % 5 != 0, residual: residual, padding: padding, seed: seed
@@ -172,7 +193,7 @@ struct GemmProblem: CustomStringConvertible {
   @Test("Deep layers give the same picture on every processor", arguments: variants)
   func deepShapes(_ table: KernelTable) {
     for inputs in [4, 8, 28, 32, 36, 320, 768, 1020, 1024, 1028, 1284, 2052] {
-      for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+      for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
         GemmProblem(kind: kind, rows: 5, outputs: 17, inputs: inputs, seed: inputs).expectAgreement(table)
         GemmProblem(kind: kind, rows: 9, outputs: 16, inputs: inputs, taps: 2, seed: inputs).expectAgreement(table)
       }
@@ -186,7 +207,7 @@ struct GemmProblem: CustomStringConvertible {
   @Test("Convolutions give the same picture on every processor", arguments: variants)
   func taps(_ table: KernelTable) {
     for (taps, inputs) in [(9, 4), (9, 64), (9, 1028), (25, 8), (128, 4), (128, 48)] {
-      for kind in [GemmProblem.Weights.int8, .int8Pairs, .float32, .float16] {
+      for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours, .float32, .float16] {
         GemmProblem(
           kind: kind, rows: 6, outputs: 11, inputs: inputs, taps: taps, residual: .separate, seed: taps + inputs
         ).expectAgreement(table)
@@ -196,7 +217,7 @@ struct GemmProblem: CustomStringConvertible {
 
   @Test("A layer split over threads writes only its own columns", arguments: variants)
   func panelRanges(_ table: KernelTable) {
-    for kind in [GemmProblem.Weights.int8, .int8Pairs, .float32, .float16] {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours, .float32, .float16] {
       for range in [0..<0, 0..<1, 1..<2, 1..<4, 3..<8, 16..<20, 5..<40, 40..<40, 0..<40] {
         GemmProblem(
           kind: kind, rows: 5, outputs: 313, inputs: 12, taps: 2, panels: range, residual: .inPlace, padding: 2,
@@ -209,7 +230,7 @@ struct GemmProblem: CustomStringConvertible {
   @Test("Extreme codes and weights do not saturate", arguments: variants)
   func extremes(_ table: KernelTable) {
     for (rows, inputs, taps) in [(1, 5120, 1), (4, 5120, 1), (9, 1284, 2), (2, 4, 1), (3, 8, 9), (5, 12, 1)] {
-      for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+      for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
         GemmProblem(kind: kind, rows: rows, outputs: 16, inputs: inputs, taps: taps, extreme: true, seed: inputs)
           .expectAgreement(table)
       }
@@ -218,7 +239,7 @@ struct GemmProblem: CustomStringConvertible {
 
   @Test("The two halves of guidance are multiplied at once alike", arguments: variants)
   func pairedRows(_ table: KernelTable) {
-    for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
       for pairs in [1, 2, 3, 4, 5, 6, 7, 13] {
         for (outputs, inputs, taps) in [(1, 4, 1), (8, 12, 9), (17, 36, 1), (24, 8, 2), (31, 64, 9)] {
           for residual in GemmProblem.Residual.allCases {
@@ -235,7 +256,7 @@ struct GemmProblem: CustomStringConvertible {
 
   @Test("A guided layer split over threads writes only its own columns", arguments: variants)
   func pairedPanelRanges(_ table: KernelTable) {
-    for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
       for range in [0..<0, 0..<1, 1..<2, 1..<4, 3..<8, 16..<20, 5..<40, 40..<40] {
         for residual in GemmProblem.Residual.allCases {
           GemmProblem(
@@ -250,7 +271,7 @@ struct GemmProblem: CustomStringConvertible {
   @Test("A block has as many rows as it may have", arguments: variants)
   func mostRows(_ table: KernelTable) {
     let most = Int(AT_GEMM_ROWS)
-    for kind in [GemmProblem.Weights.int8, .int8Pairs] {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
       for (rows, paired) in [
         (most, false), (most - 1, false), (most - 2, false), (most, true), (most - 2, true), (most - 4, true),
       ] {
@@ -292,6 +313,50 @@ struct GemmProblem: CustomStringConvertible {
     let expected = codes.flatMap { x -> [Float] in
       let (outer, inner) = (x[0] + x[3] - 18, x[1] + x[2] - 18)
       return pairs.map { w in Float(outer * w.a + inner * w.b) }
+    }
+    #expect(out.elements == expected)
+  }
+
+  @Test("Fours of weights at the limit are multiplied exactly with the largest codes", arguments: variants)
+  func foursAtTheLimit(_ table: KernelTable) {
+    let patterns: [[Int]] = [
+      [32, 32, 32, 32], [127, 1, 0, 0], [0, 0, 127, 1], [64, 0, 0, 64], [1, 127, -127, -1], [127, -127, 1, -1],
+      [43, 43, 42, -128 + 1], [-127, 0, -1, 127],
+    ]
+    // One output for each pattern, and one for its opposite in the second panel; both fours of the eight inputs have it.
+    let signs = [1, -1]
+    let weights = Guarded(
+      signs.flatMap { sign in
+        [0, 2].flatMap { first in
+          patterns.flatMap { pattern -> [Int8] in
+            let pair = [Int8(sign * pattern[first]), Int8(sign * pattern[first + 1])]
+            return pair + pair
+          }
+        }
+      })
+    let ends: [UInt8] = [0, 1, 127, 128, 254, 255]
+    let codes = ends.flatMap { x in ends.map { y in [x, y, y, x, 255, x, y, 255] as [UInt8] } }
+    let x = Guarded(codes.flatMap { $0 })
+    let rows = Guarded(codes.indices.map { UnsafeRawPointer(x.base + $0 * 8) })
+    let ones = Guarded([Float](repeating: 1, count: max(16, codes.count)))
+    let zeros = Guarded([Int32](repeating: 0, count: codes.count))
+    let sums = Guarded([Int32](repeating: 0, count: 16))
+    let out = Guarded([Float](repeating: 0, count: codes.count * 16))
+    withExtendedLifetime((x, rows, ones, zeros, weights, sums)) {
+      call(
+        table.gemmInt8Fours,
+        at_gemm(
+          rows: rows.base, row_scale: ones.base, row_zero: zeros.base, row_count: codes.count, taps: 1, inputs: 8,
+          weights: weights.base, scale: ones.base, sum: sums.base, bias: nil, panels: 2, panel_begin: 0,
+          panel_end: 2, outputs: 16, residual: nil, residual_stride: 0, out: out.base,
+          out_stride: 16, paired: false, pair_residual: nil, pair_out: nil, halves: false))
+    }
+    let expected = codes.flatMap { x -> [Float] in
+      let c = x.map { Int($0) }
+      let ofPair = [c[0] + c[2], c[1] + c[3], c[4] + c[6], c[5] + c[7]]
+      return signs.flatMap { sign in
+        patterns.map { w in Float(sign * (0..<4).reduce(0) { $0 + ofPair[$1] * w[$1] }) }
+      }
     }
     #expect(out.elements == expected)
   }

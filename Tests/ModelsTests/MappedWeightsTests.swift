@@ -26,13 +26,15 @@ private struct Declared {
 
   @discardableResult
   private func withFile<Result>(
-    _ tensors: [Declared], pairLimit: MetadataValue? = nil, _ body: (WeightFile) throws -> Result
+    _ tensors: [Declared], pairLimit: MetadataValue? = nil, fourLimit: MetadataValue? = nil,
+    _ body: (WeightFile) throws -> Result
   ) throws -> Result {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("models-\(UUID().uuidString).gguf").path
     defer { try? FileManager.default.removeItem(atPath: path) }
     let declarations = tensors.map { TensorDeclaration(name: $0.name, type: $0.type, dimensions: $0.dimensions) }
     var metadata = Metadata(file: path)
     metadata["audiotoken.weights.pair_limit"] = pairLimit
+    metadata["audiotoken.weights.four_limit"] = fourLimit
     let writer = try WeightFileWriter(path: path, metadata: metadata, tensors: declarations)
     for declaration in declarations {
       let bytes = [UInt8](repeating: 0, count: try #require(declaration.checkedByteCount))
@@ -74,17 +76,24 @@ private struct Declared {
     }
   }
 
-  @Test("Only a file that promises the limit of pairs that the kernels rely on is read as pairs")
-  func pairs() throws {
+  @Test("Only a file that promises the limits that the kernels rely on is read as pairs or fours")
+  func forms() throws {
     let others: [MetadataValue?] = [
       nil, .uint32(0), .uint32(127), .uint32(129), .uint32(.max), .uint64(128), .int32(128), .float32(128), .bool(true),
       .string("128"),
     ]
-    for (limit, expected) in [(MetadataValue.uint32(128), true)] + others.map({ ($0, false) }) {
-      try withFile(Self.int8, pairLimit: limit) { file in
+    func form(pairs: MetadataValue?, fours: MetadataValue?) throws -> CodeForm? {
+      try withFile(Self.int8, pairLimit: pairs, fourLimit: fours) { file in
         let matrix = try MappedWeights(file).matrix("unet.a", Self.shape, .quantized, bias: true)
-        guard case .int8(_, _, _, expected) = matrix.elements else { return fail("\(String(describing: limit))") }
+        guard case .int8(_, _, _, let form) = matrix.elements else { return nil }
+        return form
       }
+    }
+    let promised = MetadataValue.uint32(128)
+    #expect(try form(pairs: promised, fours: promised) == .fours)
+    for other in others {
+      #expect(try form(pairs: promised, fours: other) == .pairs, "\(String(describing: other))")
+      #expect(try form(pairs: other, fours: other) == .full, "\(String(describing: other))")
     }
   }
 

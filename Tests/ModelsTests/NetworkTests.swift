@@ -26,7 +26,7 @@ private final class ForbiddenWeights: WeightSource {
     PackedMatrix(
       elements: precision == .kept
         ? .float32(pointer(Float.self))
-        : .int8(pointer(Int8.self), scale: pointer(Float.self), sum: pointer(Int32.self), pairs: true),
+        : .int8(pointer(Int8.self), scale: pointer(Float.self), sum: pointer(Int32.self), .fours),
       shape: shape, bias: bias ? pointer(Float.self) : nil)
   }
   func vector(_: String, _: [Int]) -> UnsafePointer<Float> { pointer(Float.self) }

@@ -250,7 +250,7 @@ enum Residual: CaseIterable {
 
   @Test(
     "Of the two halves of guidance, what tells them apart is not rounded away",
-    arguments: [RandomWeights.Kind.int8, .int8Pairs], Residual.allCases)
+    arguments: [RandomWeights.Kind.int8, .int8Pairs, .int8Fours], Residual.allCases)
   func guidedProducts(_ kind: RandomWeights.Kind, _ residual: Residual) throws {
     let (height, width, inputs, outputs) = (7, 6, 9, 20)
     let rows = height * width

@@ -22,10 +22,20 @@ final class RandomWeights: WeightSource {
     case int8
     /// int8 whose neighbours of one sign add up to at most 128.
     case int8Pairs
+    /// int8 of which each four of one sign adds up to at most 128.
+    case int8Fours
     case float16
     case float32
 
-    var isInt8: Bool { self == .int8 || self == .int8Pairs }
+    var isInt8: Bool { form != nil }
+    var form: CodeForm? {
+      switch self {
+      case .int8: .full
+      case .int8Pairs: .pairs
+      case .int8Fours: .fours
+      case .float16, .float32: nil
+      }
+    }
   }
 
   let kind: Kind
@@ -45,16 +55,18 @@ final class RandomWeights: WeightSource {
     let elements: PackedMatrix.Elements
     let kind = precision == .kept ? .float32 : kind
     switch kind {
-    case .int8, .int8Pairs:
+    case .int8, .int8Pairs, .int8Fours:
       var codes = values.map { Int8(($0 / spread * 127).rounded()) }
       if kind == .int8Pairs { Layout.limitPairs(of: &codes, shape) }
+      // Any four of these fit.
+      if kind == .int8Fours { codes = codes.map { $0 / 4 } }
       let scales = (0..<shape.outputs).map { _ in generator.float(0.25...2) * spread / 127 }
       let perOutput = shape.inputs * shape.taps
       matrices[name] = DenseMatrix(
         shape: shape, values: codes.indices.map { Float(codes[$0]) * scales[$0 / perOutput] }, bias: bias)
       elements = .int8(
         keep(Layout.codes(codes, shape)), scale: keep(Layout.spread(scales, shape)),
-        sum: keep(Layout.sums(codes, shape)), pairs: kind == .int8Pairs)
+        sum: keep(Layout.sums(codes, shape)), kind.form ?? .full)
     case .float16:
       let halves = values.map { Float16($0) }
       matrices[name] = DenseMatrix(shape: shape, values: halves.map { Float($0) }, bias: bias)
@@ -78,7 +90,7 @@ final class RandomWeights: WeightSource {
     var generator = Generator(Self.seed(name))
     let values = generator.floats(rows * columns)
     switch kind {
-    case .int8, .int8Pairs:
+    case .int8, .int8Pairs, .int8Fours:
       let codes = values.map { Int8(($0 * 127).rounded()) }
       let scales = generator.floats(rows, 0.001...0.02)
       tables[name] = codes.indices.map { Float(codes[$0]) * scales[$0 / columns] }

@@ -197,6 +197,7 @@ AT_DECLARE_KERNELS(sse41)
 AT_DECLARE_KERNELS(avx2)
 void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
+void at_gemm_int8_fours_avx2(const at_gemm *);
 void at_gemm_int8_avxvnni(const at_gemm *);
 void at_gemm_int8_avx512vnni(const at_gemm *);
 #elif defined(__aarch64__)
@@ -214,6 +215,7 @@ uint32_t at_ceiling_int8_pairs_sse41(size_t iterations);
 uint32_t at_ceiling_int16_sse41(size_t iterations);
 uint32_t at_ceiling_int8_avx2(size_t iterations);
 uint32_t at_ceiling_int8_pairs_avx2(size_t iterations);
+uint32_t at_ceiling_int8_fours_avx2(size_t iterations);
 uint32_t at_ceiling_int16_avx2(size_t iterations);
 uint32_t at_ceiling_int8_avxvnni(size_t iterations);
 uint32_t at_ceiling_int8_avx512vnni(size_t iterations);
