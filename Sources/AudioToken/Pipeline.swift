@@ -23,7 +23,7 @@ public final class Pipeline {
   /// What the stages may take.
   var memory: MemoryPlan?
   /// Kept from one stage to the next: clean pages are not free.
-  private var kept: Arena?
+  private(set) var kept: Arena?
 
   /// The side in pixels of the pictures that the model was trained on.
   public let nativeSize: Int
