@@ -167,6 +167,7 @@ extension Pipeline {
     var step = UNetStep(plan: plan, context: context, networks: networks)
     step.arena = try arena(for: .unet, isGuided: plan.images == 2) { step.body($0, latents, timestep: 0) }
     step.weights = window(.unet)
+    step.observer = productObserver
     for (call, timestep) in plan.sampler.timesteps.enumerated() {
       let predictions = step(latents, timestep: timestep, kernels: kernels, pool: pool)
       if call == 0 {
@@ -196,6 +197,7 @@ extension Pipeline {
     let networks: Networks
     var arena: Arena?
     var weights: WeightWindow?
+    var observer: (any ProductObserver)?
 
     func callAsFunction(
       _ latents: [Float], timestep: Int, kernels: KernelTable, pool: ThreadPool, profile: Profile? = nil
@@ -203,7 +205,8 @@ extension Pipeline {
       guard let arena else { preconditionFailure("the step was not planned") }
       defer { arena.release(to: 0) }
       let run = Run(
-        kernels: kernels, pool: pool, arena: arena, weights: weights, isGuided: plan.images == 2, profile: profile)
+        kernels: kernels, pool: pool, arena: arena, weights: weights, isGuided: plan.images == 2, profile: profile,
+        observer: observer)
       return body(run, latents, timestep: timestep)
     }
 
