@@ -69,7 +69,8 @@ import Testing
     let outcome = try succeed(.convert, arguments + ["-o", folder / "same"])
     let picture = try values(report("same"), "pictures")[0]
     #expect(picture["psnr"] is NSNull && picture["ssim"] as? Double == 1)
-    #expect(try #require(picture["stages"] as? [String: Double]).values.allSatisfy { $0 == 0 })
+    let stages = try #require(picture["stages"] as? [String: Double])
+    #expect(stages.values.allSatisfy { $0 == 0 })
     #expect(try values(report("same"), "layers").isEmpty)
     #expect(outcome.output.contains("equal"))
     #expect(try succeed(.convert, arguments + ["--quiet"]).output.isEmpty)
@@ -85,7 +86,9 @@ import Testing
       .convert,
       TinyModel.conversion(of: tiny.checkpoint, to: folder / "tiny.gguf") + ["--quality", folder / "b"] + settings)
     #expect(try bytes(folder / "a/pictures.png") == bytes(folder / "b/pictures.png"))
-    #expect(try NSArray(array: values(report("a"), "layers")) == NSArray(array: values(report("b"), "layers")))
+    let (first, second) = (try values(report("a"), "layers"), try values(report("b"), "layers"))
+    #expect(first.count > 300)
+    #expect(NSArray(array: first) == NSArray(array: second))
   }
 
   @Test func whatCannotBeComparedIsRefusedBeforeTheWork() throws {

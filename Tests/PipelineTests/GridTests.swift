@@ -31,7 +31,8 @@ struct GridTests {
     let pipeline = try Pipeline(model: model, threads: 2)
     let sheet = try #require(
       try pipeline.generate(grid, settings: settings(guidance: guidance), use: { made.append($0.picture.pixels) }))
-    #expect(sheet.width == 3 * 64 * scale + 2 * 8 && sheet.height == 2 * 40 * scale + 8)
+    #expect(sheet.width == 3 * 64 * scale + 16)
+    #expect(sheet.height == 2 * 40 * scale + 8)
     var isBetween = [Bool](repeating: true, count: sheet.width * sheet.height)
     for (row, sound) in sounds.enumerated() {
       for (column, seed) in seeds.enumerated() {
