@@ -32,12 +32,17 @@ let package = Package(
     .target(
       name: "Converter", dependencies: ["AudioToken", "Checkpoints", "Models", "WeightFile"], path: "Converter",
       exclude: [
-        "CLI", "Checkpoints", "RandomCheckpoint", "RandomCheckpointCLI", "reference",
+        "CLI", "Checkpoints", "Quality", "RandomCheckpoint", "RandomCheckpointCLI", "reference",
         "Resources/clip_merges.LICENSE.txt",
       ],
       sources: ["Library"], resources: [.copy("Resources/clip_merges.txt")]),
+    // Compares two files of one model.
+    .target(
+      name: "Quality", dependencies: ["AudioToken", "Kernels", "Models", "Tensors", "WeightFile"],
+      path: "Converter/Quality"),
     .executableTarget(
-      name: "ConverterCLI", dependencies: ["Converter", "Models", "Tensors", "WeightFile", argumentParser],
+      name: "ConverterCLI",
+      dependencies: ["AudioToken", "Converter", "Models", "Quality", "Tensors", "WeightFile", argumentParser],
       path: "Converter/CLI"),
 
     // Checkpoints with random weights, for the tests and the demonstration.
@@ -56,6 +61,7 @@ let package = Package(
     .testTarget(
       name: "ConverterTests", dependencies: ["Converter", "Checkpoints", "AudioToken", "Models", "WeightFile"],
       exclude: ["Fixtures"]),
+    .testTarget(name: "QualityTests", dependencies: ["Quality", "Kernels", "Tensors"], exclude: ["Fixtures"]),
     // Runs the programs as a user does, so it links none of them.
     .testTarget(name: "CommandTests"),
   ]

@@ -1,6 +1,7 @@
 import Converter
 import Foundation
 import Models
+import Quality
 import WeightFile
 
 /// Progress on standard error: a line that is rewritten on a terminal, a line for each stage in a log.
@@ -12,7 +13,6 @@ struct ConversionDisplay {
   init(quiet: Bool) { self.quiet = quiet }
 
   mutating func show(_ progress: ModelConverter.Progress) {
-    guard !quiet else { return }
     switch progress {
     case .hashing(let file): put("reading \(file)")
     case .writing(let stage, let done, let total):
@@ -20,8 +20,17 @@ struct ConversionDisplay {
     }
   }
 
+  mutating func show(_ progress: Comparison.Progress) {
+    let (stage, sound) = (progress.stage, progress.sound.split(separator: "/").last ?? "")
+    // A line for each picture in a log.
+    let detail = !isTerminal ? "" : stage.total > 1 ? ", \(stage.step) \(stage.done)/\(stage.total)" : ", \(stage.step)"
+    put(
+      "comparing \(progress.pair + 1) of \(progress.pairs), \(sound) with seed \(progress.seed), "
+        + (progress.isExact ? "in floats" : "as stored") + detail)
+  }
+
   private mutating func put(_ line: String) {
-    guard line != last else { return }
+    guard !quiet, line != last else { return }
     last = line
     FileHandle.standardError.write(Data((isTerminal ? "\r\u{1B}[K" + line : line + "\n").utf8))
   }

@@ -1,6 +1,8 @@
 import ArgumentParser
+import AudioToken
 import Converter
 import Foundation
+import Quality
 import Tensors
 import WeightFile
 
@@ -28,8 +30,11 @@ struct ConvertCommand: ParsableCommand {
     discussion: """
       Checkpoints are read without executing anything in them, one tensor at a time.
 
+      With --quality the result is compared with the same conversion in floats. Two files that are there are compared by \
+      audiotoken-convert compare, which has a --help of its own.
+
       EXIT CODES: 0 success; 64 a setting that cannot be; 65 a checkpoint that is not what it should be; 66 a file that is \
-      missing or cannot be read; 73 the output cannot be written; 130 interrupted.
+      missing or cannot be read; 71 the system refuses memory; 73 the output cannot be written; 130 interrupted.
       """)
 
   @Option(help: "Stable Diffusion: a diffusers folder, or one .safetensors or .ckpt file with the original names.")
@@ -70,24 +75,43 @@ struct ConvertCommand: ParsableCommand {
   @Option(name: .shortAndLong, help: "The weight file to write.")
   var output: String
 
+  @Option(
+    help: ArgumentHelp(
+      "Compare the result with the same conversion in floats, and write a report and pictures into this folder.",
+      valueName: "folder"))
+  var quality: String?
+
+  @OptionGroup var comparison: ComparisonOptions
+
   @Flag(help: "Print only errors.")
   var quiet = false
 
   static func main() {
     Interruption.install()
+    let compares = CommandLine.arguments.dropFirst().first == "compare"
     do {
-      let command = try parseAsRoot()
-      guard var command = command as? ConvertCommand else {
-        var other = command
-        return try other.run()
+      if compares {
+        return try runParsed(try CompareCommand.parseAsRoot(Array(CommandLine.arguments.dropFirst(2))))
       }
-      try command.run()
+      try runParsed(try parseAsRoot())
     } catch let error as ConvertError {
-      FileHandle.standardError.write(Data("audiotoken-convert: \(error.description)\n".utf8))
-      Foundation.exit(error.exitCode)
+      fail(error.description, error.exitCode)
+    } catch let error as AudioTokenError {
+      fail(error.description, error.kind.rawValue)
     } catch {
+      if compares { CompareCommand.exit(withError: error) }
       exit(withError: error)
     }
+  }
+
+  private static func runParsed(_ command: any ParsableCommand) throws {
+    var command = command
+    try command.run()
+  }
+
+  private static func fail(_ sentence: String, _ code: Int32) -> Never {
+    FileHandle.standardError.write(Data("audiotoken-convert: \(sentence)\n".utf8))
+    Foundation.exit(code)
   }
 
   mutating func run() throws {
@@ -95,13 +119,17 @@ struct ConvertCommand: ParsableCommand {
     let job = ConversionJob(
       stableDiffusion: sd, beats: beats, embedder: embedder, lora: lora, tokenizer: tokenizer, configFolder: config,
       predictionType: prediction, weights: weights, codes: codes, output: output, licence: licence)
+    if quality == nil { try comparison.requireUnused() }
     let converter = try ModelConverter(job)
+    let comparing = try quality.map { try QualityRun(job, folder: $0, comparison.settings()) }
     var display = ConversionDisplay(quiet: quiet)
     let report = try converter.run { display.show($0) }
-    guard !quiet else { return }
     display.finish()
-    print(ConversionDisplay.table(report, weights))
-    let seconds = Int(Date().timeIntervalSince(start).rounded())
-    print("\(output): \(ByteCount.describe(report.fileBytes)) in \(seconds) s, hash \(report.contentHash)")
+    if !quiet {
+      print(ConversionDisplay.table(report, weights))
+      let seconds = Int(Date().timeIntervalSince(start).rounded())
+      print("\(output): \(ByteCount.describe(report.fileBytes)) in \(seconds) s, hash \(report.contentHash)")
+    }
+    try comparing?.run(&display, quiet: quiet)
   }
 }

@@ -42,7 +42,7 @@ extension AudioTokenError {
   init(_ error: SamplerError) {
     if case .steps = error { self.init(.usage, error.description) } else { self.init(.data, error.description) }
   }
-  init(_ error: AudioError) {
+  package init(_ error: AudioError) {
     switch error {
     case .missing, .directory, .notAFile, .unreadable: self.init(.input, error.description)
     case .start, .seconds, .startBeyondEnd: self.init(.usage, error.description)

@@ -15,14 +15,37 @@ extension Pipeline {
   package func generate(
     from sound: SoundSelection, settings: GenerationSettings, dump: TensorDump?, progress: (Progress) -> Void
   ) throws(AudioTokenError) -> Picture {
-    var plan = try plan(settings)
+    let plan = try plan(settings)
     memory = try memoryPlan(plan, limit: settings.maxRAM)
+    let sound = try listen(to: sound, dump, progress)
+    let context = try context(plan, sound.token, dump, progress)
+    return try draw(plan, settings, context, sound, dump, progress)
+  }
+
+  /// What a picture needs of a sound.
+  struct HeardSound {
+    /// [token width]
+    let token: [Float]
+    /// SHA-256 of the file.
+    let hash: String
+  }
+
+  func listen(
+    to sound: SoundSelection, _ dump: TensorDump?, _ progress: (Progress) -> Void
+  ) throws(AudioTokenError) -> HeardSound {
     let waveform = try waveform(sound, progress)
-    let audioHash = try rendering(AudioTokenError.init(_:)) { () throws(WeightFileError) in
+    let hash = try rendering(AudioTokenError.init(_:)) { () throws(WeightFileError) in
       try SHA256.ofFile(sound.path)
     }
-    let token = try encode(waveform, dump: dump, progress)
-    let context = try context(plan, token, dump, progress)
+    return HeardSound(token: try encode(waveform, dump: dump, progress), hash: hash)
+  }
+
+  /// Text embeddings and noise -> picture
+  func draw(
+    _ plan: Plan, _ settings: GenerationSettings, _ context: [Float], _ sound: HeardSound, _ dump: TensorDump?,
+    _ progress: (Progress) -> Void
+  ) throws(AudioTokenError) -> Picture {
+    var plan = plan
     let latents = try denoise(&plan, context, dump, progress)
     let picture = try decode(plan, latents, progress)
     releaseArena()
@@ -31,7 +54,7 @@ extension Pipeline {
     try dump?.write("image_u8", pixels, [plan.height, plan.width, 3])
     return Picture(
       width: plan.width, height: plan.height, pixels: pixels,
-      provenance: provenance(settings, plan, audioHash: audioHash))
+      provenance: provenance(settings, plan, audioHash: sound.hash))
   }
 
   // MARK: Planning
@@ -44,9 +67,9 @@ extension Pipeline {
     let latentWidth: Int
     let latentChannels: Int
     /// Token ids of the negative prompt, where guidance uses it, and of the prompt.
-    let prompts: [[Int]]
+    var prompts: [[Int]]
     let guidance: Float
-    let seed: UInt64
+    var seed: UInt64
     let samplerChoice: SamplerChoice
     var sampler: Sampler
 
@@ -144,6 +167,7 @@ extension Pipeline {
     var step = UNetStep(plan: plan, context: context, networks: networks)
     step.arena = try arena(for: .unet, isGuided: plan.images == 2) { step.body($0, latents, timestep: 0) }
     step.weights = window(.unet)
+    step.observer = productObserver
     for (call, timestep) in plan.sampler.timesteps.enumerated() {
       let predictions = step(latents, timestep: timestep, kernels: kernels, pool: pool)
       if call == 0 {
@@ -173,6 +197,7 @@ extension Pipeline {
     let networks: Networks
     var arena: Arena?
     var weights: WeightWindow?
+    var observer: (any ProductObserver)?
 
     func callAsFunction(
       _ latents: [Float], timestep: Int, kernels: KernelTable, pool: ThreadPool, profile: Profile? = nil
@@ -180,7 +205,8 @@ extension Pipeline {
       guard let arena else { preconditionFailure("the step was not planned") }
       defer { arena.release(to: 0) }
       let run = Run(
-        kernels: kernels, pool: pool, arena: arena, weights: weights, isGuided: plan.images == 2, profile: profile)
+        kernels: kernels, pool: pool, arena: arena, weights: weights, isGuided: plan.images == 2, profile: profile,
+        observer: observer)
       return body(run, latents, timestep: timestep)
     }
 
@@ -242,7 +268,7 @@ extension Pipeline {
     return (0..<map.count).map { map[$0 % pixels * channels + $0 / pixels] }
   }
 
-  private func provenance(_ settings: GenerationSettings, _ plan: Plan, audioHash: String) -> [(
+  func provenance(_ settings: GenerationSettings, _ plan: Plan, audioHash: String) -> [(
     key: String, value: String
   )] {
     [

@@ -42,22 +42,27 @@ extension Pipeline {
     try memoryPlan(try plan(settings), limit: settings.maxRAM)
   }
 
-  func memoryPlan(_ plan: Plan?, limit: Int?) throws(AudioTokenError) -> MemoryPlan {
+  /// - Parameter sheet: one that is held besides, from the first stage on, and encoded after the last.
+  func memoryPlan(
+    _ plan: Plan?, limit: Int?, sheet: ContactSheet.Layout? = nil
+  ) throws(AudioTokenError) -> MemoryPlan {
+    let held = sheet?.bytes ?? 0
     // Beside what is there: stacks, the sound, latents.
-    let base = ProcessMemory.now().resident + Self.reserve
+    let base = ProcessMemory.now().resident + Self.reserve + held
     let fast = needs(plan, isFrugal: false)
     let least = needs(plan, isFrugal: true)
-    let minimum = least.map { base + $0.arena + $0.leastWindow }.max() ?? base
-    if let limit, limit < minimum {
-      let picture = plan.map { " of \($0.width) x \($0.height)" } ?? ""
-      let smaller = plan == nil ? "" : ", or choose a smaller --width and --height"
-      let megabytes = (minimum + (1 << 20) + 999_999) / 1_000_000
+    // A PNG file is there twice for a moment, and may be as large as its pixels.
+    let minimum = max(least.map { base + $0.arena + $0.leastWindow }.max() ?? base, base + 2 * held)
+    if let limit, limit < minimum { throw refusal(limit, minimum, plan, sheet) }
+    let usable = SystemMemory.available().usable
+    if held > 0, limit == nil, base + 2 * held > usable {
       throw AudioTokenError(
-        .usage,
-        "--max-ram is \(ByteCount.describe(limit)), where a picture\(picture) needs \(megabytes) MB with \(file.path); "
-          + "give --max-ram \(megabytes)M or more\(smaller).")
+        .system,
+        "A sheet of \(sheet?.width ?? 0) x \(sheet?.height ?? 0) pixels needs \(ByteCount.describe(base + 2 * held)) of "
+          + "memory, where \(ByteCount.describe(max(0, usable))) can be had; give fewer sounds and seeds, or a smaller "
+          + "--scale.")
     }
-    let allowed = max(limit ?? SystemMemory.available().usable, minimum)
+    let allowed = max(limit ?? usable, minimum)
     let isFrugal = fast.contains { base + $0.arena + $0.leastWindow > allowed }
     let stages = (isFrugal ? least : fast).map { need in
       let window = max(need.leastWindow, min(need.weights, allowed - base - need.arena))
@@ -66,6 +71,20 @@ extension Pipeline {
         peak: base + need.arena + window, least: need.leastWindow)
     }
     return MemoryPlan(stages: stages, base: base, minimum: minimum, isFrugal: isFrugal, allowed: allowed)
+  }
+
+  private func refusal(_ limit: Int, _ minimum: Int, _ plan: Plan?, _ sheet: ContactSheet.Layout?) -> AudioTokenError {
+    var picture = plan.map { "a picture of \($0.width) x \($0.height)" } ?? "a picture"
+    var smaller = plan == nil ? "" : ", or choose a smaller --width and --height"
+    if let sheet, sheet.rows * sheet.columns * sheet.scale > 1 {
+      picture = "a sheet of \(sheet.width) x \(sheet.height)"
+      smaller += ", a smaller --scale, or fewer sounds and seeds"
+    }
+    let megabytes = (minimum + (1 << 20) + 999_999) / 1_000_000
+    return AudioTokenError(
+      .usage,
+      "--max-ram is \(ByteCount.describe(limit)), where \(picture) needs \(megabytes) MB with \(file.path); "
+        + "give --max-ram \(megabytes)M or more\(smaller).")
   }
 
   private struct Need {
@@ -129,7 +148,7 @@ extension Pipeline {
   /// than was planned.
   private func budget(_ step: Step) -> Int {
     guard let memory, let index = memory.stages.firstIndex(where: { $0.step == step }) else { return .max }
-    let touched = memory.stages[..<index].map(\.arena).max() ?? 0
+    let touched = kept?.touched ?? 0
     let arena = max(touched, memory.stages[index].arena)
     // Where there is room, twice as much again for large pages of the arena that are used in part.
     let rest = memory.allowed - (ProcessMemory.now().resident - touched) - arena - 3 * Self.reserve

@@ -8,7 +8,7 @@ import WeightFile
 /// Weights stay where the file is mapped; no more of them than the plan says are in memory, and never those of two stages.
 /// Activations live in one arena, planned to the byte.
 public final class Pipeline {
-  let file: WeightFile
+  package let file: WeightFile
   let configuration: ModelConfiguration
   let networks: Networks
   let tokenizer: Tokenizer
@@ -20,10 +20,12 @@ public final class Pipeline {
   var profile: Profile?
   /// Called all the time while a network runs, between its layers.
   package var observer: (() -> Void)?
+  /// Compares quantised products with what they stand for, if anybody asks.
+  package var productObserver: (any ProductObserver)?
   /// What the stages may take.
   var memory: MemoryPlan?
   /// Kept from one stage to the next: clean pages are not free.
-  private var kept: Arena?
+  private(set) var kept: Arena?
 
   /// The side in pixels of the pictures that the model was trained on.
   public let nativeSize: Int
@@ -156,7 +158,9 @@ public final class Pipeline {
   ) throws(AudioTokenError) -> [Float] {
     progress(Progress(step: step, done: 0, total: 1))
     let arena = try arena(for: step) { _ = body($0) }
-    let output = body(Run(kernels: kernels, pool: pool, arena: arena, weights: window(step), profile: profile))
+    let output = body(
+      Run(
+        kernels: kernels, pool: pool, arena: arena, weights: window(step), profile: profile, observer: productObserver))
     arenaPeak = arena.peak
     release(step)
     progress(Progress(step: step, done: 1, total: 1))

@@ -48,6 +48,12 @@ public struct Picture: Sendable {
   /// What made it, as the texts of its PNG file.
   public let provenance: [(key: String, value: String)]
 
+  package init(width: Int, height: Int, pixels: [UInt8], provenance: [(key: String, value: String)]) {
+    (self.width, self.height) = (width, height)
+    self.pixels = pixels
+    self.provenance = provenance
+  }
+
   /// The bytes of a PNG file that carries the provenance as iTXt chunks.
   public func png() throws(AudioTokenError) -> [UInt8] {
     try rendering(AudioTokenError.init(_:)) { () throws(ImageError) in

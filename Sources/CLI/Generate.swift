@@ -1,24 +1,35 @@
 import ArgumentParser
 import AudioToken
-import Glibc
 import WeightFile
 
 extension SamplerChoice: ExpressibleByArgument {}
 
 struct Generate: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make a picture from a sound.",
-    discussion:
-      "The PNG carries the settings and the hashes of model and sound as text, so that it says how it was made.")
+    abstract: "Make a picture from a sound, or a sheet of pictures from several sounds and seeds.",
+    discussion: """
+      The PNG carries the settings and the hashes of model and sound as text, so that it says how it was made.
+
+      With several sounds or seeds the output is a sheet of pictures: a row for each sound and a column for each seed, in the \
+      order in which they are given.
+      """)
 
   @Argument(help: "The weight file.")
   var model: String
 
-  @Argument(help: "The sound: WAV, FLAC, Ogg, MP3 or whatever else libsndfile reads.")
-  var sound: String
+  @Argument(help: "The sound, or several: WAV, FLAC, Ogg, MP3 or whatever else libsndfile reads.")
+  var sound: [String]
 
-  @Option(name: .shortAndLong, help: "The picture to write, a PNG file.")
-  var output: String
+  @Option(name: .shortAndLong, help: "The picture or the sheet to write, a PNG file.")
+  var output: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "A folder to write each picture to as soon as it is there, as SOUND-seedNUMBER.png.", valueName: "folder"))
+  var pictures: String?
+
+  @Option(help: "How many pixels of the output a pixel is wide and high, 1 to 32: for small models.")
+  var scale = 1
 
   @Option(help: "The text; <*> stands for the sound.")
   var prompt = GenerationSettings().prompt
@@ -35,8 +46,8 @@ struct Generate: ParsableCommand {
   @Option(help: "The sampler: pndm or ddim; the model's own by default.")
   var sampler: SamplerChoice?
 
-  @Option(help: "The seed of the initial noise.")
-  var seed: UInt64 = 0
+  @Option(help: "The seed of the initial noise, 0 by default. Give it several times for several columns.")
+  var seed: [UInt64] = []
 
   @Option(help: "The picture's width in pixels, a multiple of 8; the model's own by default.")
   var width: Int?
@@ -58,6 +69,16 @@ struct Generate: ParsableCommand {
   var quiet = false
 
   func run() throws {
+    try check()
+    if sound.count == 1, seeds.count == 1, scale == 1, pictures == nil {
+      try makeOne(sound[0])
+    } else {
+      try GridRun(self, try runOptions.pipeline(model)).make()
+    }
+  }
+
+  private func makeOne(_ sound: String) throws {
+    guard let output else { return }
     var terminal = Terminal(quiet: quiet)
     let pipeline = try runOptions.pipeline(model)
     let file = try OutputFile(output, keeping: [model, sound])
@@ -75,110 +96,52 @@ struct Generate: ParsableCommand {
     terminal.say(
       "\(output): \(picture.width) x \(picture.height), \(terminal.tenths(terminal.elapsed)) s, peak "
         + "\(ByteCount.describe(ProcessMemory.now().peakResident)) in RAM")
-    if json { print(report(picture, terminal).text) }
+    if json { print(report(picture, output, terminal).text) }
   }
 
-  private var settings: GenerationSettings {
+  // MARK: Settings
+
+  var seeds: [UInt64] { seed.isEmpty ? [0] : seed }
+
+  /// What only the command can know to be wrong.
+  private func check() throws(AudioTokenError) {
+    guard output != nil || pictures != nil else {
+      throw AudioTokenError(
+        .usage, "There is no place for the picture; give -o FILE, or --pictures FOLDER, or both.")
+    }
+    if let twice = seeds.indices.first(where: { seeds[..<$0].contains(seeds[$0]) }) {
+      throw AudioTokenError(.usage, "--seed \(seeds[twice]) is given twice; each seed makes one picture of a sound.")
+    }
+    guard output != nil || scale == 1 else {
+      throw AudioTokenError(
+        .usage, "--scale \(scale) is for the sheet, as single pictures keep their pixels; give -o FILE too.")
+    }
+    guard dumpTensors == nil || (sound.count == 1 && seeds.count == 1 && scale == 1 && pictures == nil) else {
+      throw AudioTokenError(
+        .usage, "--dump-tensors is for one picture; give one sound and one seed, and neither --scale nor --pictures.")
+    }
+  }
+
+  var settings: GenerationSettings {
     var settings = GenerationSettings()
     settings.prompt = prompt
     settings.negativePrompt = negative
     settings.steps = steps
     settings.guidance = guidance
     settings.sampler = sampler
-    settings.seed = seed
+    settings.seed = seeds[0]
     settings.width = width
     settings.height = height
     settings.maxRAM = memoryOptions.maxRam?.bytes
     return settings
   }
 
-  private func report(_ picture: Picture, _ terminal: Terminal) -> JSONText {
+  private func report(_ picture: Picture, _ output: String, _ terminal: Terminal) -> JSONText {
     .object([
       ("output", .string(output)), ("width", .integer(picture.width)), ("height", .integer(picture.height)),
       ("seconds", .number(terminal.elapsed)),
       ("peak_resident_bytes", .integer(ProcessMemory.now().peakResident)),
       ("settings", .object(picture.provenance.map { ($0.key, .string($0.value)) })), ("stages", terminal.report),
     ])
-  }
-}
-
-struct Encode: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Write the audio token of a sound as a NumPy array.")
-
-  @Argument(help: "The weight file.")
-  var model: String
-
-  @Argument(help: "The sound.")
-  var sound: String
-
-  @Option(name: .shortAndLong, help: "The array to write, an .npy file of f32 [token width].")
-  var output: String
-
-  @OptionGroup var soundOptions: SoundOptions
-  @OptionGroup var runOptions: RunOptions
-
-  @Flag(help: "Show no progress.")
-  var quiet = false
-
-  func run() throws {
-    var terminal = Terminal(quiet: quiet)
-    let pipeline = try runOptions.pipeline(model)
-    try OutputFile(output, keeping: [model, sound]).abandon()
-    let token = try pipeline.audioToken(of: soundOptions.selection(sound)) { terminal.show($0) }
-    do throws(OutputFileError) {
-      try NumpyWriter.write(token, shape: [token.count], to: output)
-    } catch {
-      throw AudioTokenError(.output, error.description)
-    }
-    terminal.say("\(output): \(token.count) values, \(terminal.tenths(terminal.elapsed)) s")
-  }
-}
-
-/// An output that is opened before the work and named after it.
-struct OutputFile {
-  private let file: AtomicFile
-
-  /// - Parameter inputs: the files that are read, which it may not replace.
-  init(_ path: String, keeping inputs: [String]) throws(AudioTokenError) {
-    do throws(OutputFileError) { file = try AtomicFile(path: path, keeping: inputs) } catch {
-      throw AudioTokenError(.output, error.description)
-    }
-  }
-
-  func finish(_ bytes: [UInt8]) throws(AudioTokenError) {
-    do throws(OutputFileError) {
-      try file.write(bytes)
-      try file.commit()
-    } catch {
-      throw AudioTokenError(.output, error.description)
-    }
-  }
-
-  func abandon() { file.cancel() }
-}
-
-/// A folder for outputs, made unless it is there.
-struct OutputFolder {
-  let path: String
-  private let isNew: Bool
-
-  init(_ path: String) throws(AudioTokenError) {
-    isNew = mkdir(path, 0o777) == 0
-    var code = errno
-    if isNew || code == EEXIST {
-      // The slash makes the system refuse what is no folder.
-      code = access(path + "/", W_OK | X_OK) == 0 ? 0 : errno
-    }
-    guard code == 0 else {
-      throw AudioTokenError(
-        .output,
-        "The folder \(path) cannot be made or written to (\(String(cString: strerror(code)))); choose another one.")
-    }
-    self.path = path
-  }
-
-  /// Removes the folder again if it is new and empty.
-  func abandon() {
-    if isNew { rmdir(path) }
   }
 }

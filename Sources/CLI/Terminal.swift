@@ -71,7 +71,7 @@ struct Terminal {
     return "\(scaled / 10).\(scaled % 10)"
   }
 
-  private func clock(_ seconds: Double) -> String {
+  func clock(_ seconds: Double) -> String {
     let whole = Int(seconds.rounded())
     let (minutes, rest) = whole.quotientAndRemainder(dividingBy: 60)
     return "\(minutes):" + (rest < 10 ? "0" : "") + "\(rest)"
@@ -82,9 +82,12 @@ struct Terminal {
   }
 
   /// The stages as JSON.
-  var report: JSONText {
+  var report: JSONText { report(from: 0) }
+
+  /// Those from the one of number `first` on.
+  func report(from first: Int) -> JSONText {
     .array(
-      stages.map {
+      stages[first...].map {
         .object([
           ("stage", .string($0.step.rawValue)), ("seconds", .number($0.seconds)),
           ("resident_bytes", .integer($0.memory.resident)), ("peak_resident_bytes", .integer($0.memory.peakResident)),

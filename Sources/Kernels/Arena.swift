@@ -9,6 +9,9 @@ package final class Arena {
   private let isMapped: Bool
   package private(set) var used = 0
   package private(set) var peak = 0
+  private var earlierPeak = 0
+  /// The most that was ever taken: what it costs of memory, as long as nothing is given back.
+  package var touched: Int { max(peak, earlierPeak) }
 
   private static let alignment = 64
 
@@ -33,6 +36,7 @@ package final class Arena {
 
   /// Forgets everything that was taken.
   package func restart() {
+    earlierPeak = touched
     used = 0
     peak = 0
   }

@@ -47,6 +47,7 @@ extension Run {
     }
     let mark = arena.used
     defer { arena.release(to: mark) }
+    observe(x, by: weights, through: window, rows: rows.map { $0.count * x.ways } ?? out.rows)
     let product = BlockProduct(
       x: x, weights: weights, window: window, rows: rows.map { $0.count * x.ways } ?? out.rows,
       bias: bias ?? weights.bias, padding: paddingRow(for: x, shape), kernels: kernels)
@@ -87,6 +88,7 @@ extension Run {
   ) {
     let shape = weights.shape
     willUse(weights)
+    observe(x, by: weights, through: window, rows: rows)
     precondition(out.columns == shape.outputs && shape.groups == 1)
     scratch {
       let product = BlockProduct(
@@ -129,6 +131,7 @@ extension Run {
       return activations(.matrix(out), for: next)
     }
     willUse(weights)
+    observe(x, by: weights, through: .same(rows: input.rows), rows: input.rows)
     let out = quantizedRows(input.rows, width, isPaired: input.isPaired)
     let product = BlockProduct(
       x: x, weights: weights, window: .same(rows: input.rows), rows: input.rows, bias: weights.bias,
@@ -167,7 +170,7 @@ extension Run {
 }
 
 /// One product, cut into blocks of rows and runs of panels that threads compute in any order.
-private struct BlockProduct {
+struct BlockProduct {
   let x: Activations
   let weights: PackedMatrix
   let window: Window
@@ -193,7 +196,7 @@ private struct BlockProduct {
   }
   var isPaired: Bool { x.ways == 2 }
   /// The rows that are cut into blocks: all, or the first half where the second is computed with it.
-  private var blockedRows: Int { isPaired ? rows / 2 : rows }
+  var blockedRows: Int { isPaired ? rows / 2 : rows }
   var blocks: Int { blockedRows.roundedUp(to: blockRows) / blockRows }
   /// What a block's result takes.
   var blockFloats: Int { blockRows * (isPaired ? 2 : 1) * weights.shape.outputs }

@@ -145,6 +145,7 @@ extension Run {
   ) -> QuantizedRows {
     precondition(x.images == 1 && x.channels % MatrixShape.quad == 0)
     let values = x.base.assumingMemoryBound(to: UInt8.self)
+    let origin = observer.map { _ in RowOrigin(rows: x.pixels, columns: x.channels) }
     // Codes are shorter than floats: what is written ends before the lines that are still to be read.
     for lines in bands(of: x.height, bytes: x.width * x.channels) {
       scratch {
@@ -154,13 +155,14 @@ extension Run {
           (values + row * x.channels).update(from: band.values, count: band.rows * x.channels)
           (coded.scale + row).update(from: band.scale, count: band.rows)
           (coded.zero + row).update(from: band.zero, count: band.rows)
+          if let kept = band.origin { origin?.keep(kept.matrix, at: row) }
         }
       }
     }
     arena.shrink(UnsafeMutableRawPointer(values), to: x.pixels * x.channels + MatrixShape.quad)
     return QuantizedRows(
       values: values, scale: coded.scale, zero: coded.zero, rows: x.pixels, columns: x.channels, stride: x.channels,
-      isPaired: false)
+      isPaired: false, origin: origin)
   }
 
   /// Quantised rows in the arena that nothing has been written to.
@@ -169,10 +171,16 @@ extension Run {
     // A group of channels whose width is no multiple of four is read up to three bytes past the row's end.
     return QuantizedRows(
       values: arena.allocate(UInt8.self, rows * stride + MatrixShape.quad), scale: floats(rows),
-      zero: arena.allocate(Int32.self, rows), rows: rows, columns: columns, stride: stride, isPaired: isPaired)
+      zero: arena.allocate(Int32.self, rows), rows: rows, columns: columns, stride: stride, isPaired: isPaired,
+      origin: observer.map { _ in RowOrigin(rows: rows, columns: columns) })
   }
 
   func quantize(_ x: Matrix, into rows: QuantizedRows, at first: Int) {
+    rows.origin?.keep(x, at: first)
+    encode(x, into: rows, at: first)
+  }
+
+  private func encode(_ x: Matrix, into rows: QuantizedRows, at first: Int) {
     var arguments = at_quantize(
       x: x.base, x_stride: x.columns, q: rows.values + first * rows.stride, q_stride: rows.stride,
       scale: rows.scale + first, zero: rows.zero + first, rows: x.rows, columns: x.columns, padded: rows.stride)
@@ -181,8 +189,9 @@ extension Run {
 
   /// Quantises x - other; what is left in `x` means nothing.
   func quantize(_ x: Matrix, minus other: Matrix, into rows: QuantizedRows, at first: Int) {
+    rows.origin?.keep(x, at: first)
     var difference = at_add(a: other.base, b: x.base, out: x.base, count: x.count, alpha: -1)
     kernels.add(&difference)
-    quantize(x, into: rows, at: first)
+    encode(x, into: rows, at: first)
   }
 }

@@ -23,11 +23,14 @@ package final class Run {
   package let bandBytes: Int
   private let profile: Profile?
   private let weights: (any WeightResidency)?
+  /// Compares products with what they stand for, if anybody asks.
+  let observer: (any ProductObserver)?
 
   package init(
     kernels: KernelTable, pool: ThreadPool, arena: Arena, weights: (any WeightResidency)? = nil, isGuided: Bool = false,
-    bandBytes: Int = defaultBandBytes, profile: Profile? = nil
+    bandBytes: Int = defaultBandBytes, profile: Profile? = nil, observer: (any ProductObserver)? = nil
   ) {
+    self.observer = observer
     self.bandBytes = bandBytes
     self.profile = profile
     self.weights = weights
@@ -49,6 +52,7 @@ package final class Run {
     isPlanning = true
     profile = nil
     weights = nil
+    observer = nil
   }
 
   /// The bytes of arena that `body` needs, which depend on shapes and the number of threads.

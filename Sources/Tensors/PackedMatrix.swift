@@ -113,10 +113,13 @@ package struct QuantizedRows: @unchecked Sendable {
   package let columns: Int
   package let stride: Int
   package let isPaired: Bool
+  /// What was quantised, where somebody compares.
+  package let origin: RowOrigin?
   package init(
     values: UnsafeMutablePointer<UInt8>, scale: UnsafeMutablePointer<Float>, zero: UnsafeMutablePointer<Int32>,
-    rows: Int, columns: Int, stride: Int, isPaired: Bool
+    rows: Int, columns: Int, stride: Int, isPaired: Bool, origin: RowOrigin? = nil
   ) {
+    self.origin = origin
     self.values = values
     self.scale = scale
     self.zero = zero
@@ -124,6 +127,25 @@ package struct QuantizedRows: @unchecked Sendable {
     self.columns = columns
     self.stride = stride
     self.isPaired = isPaired
+  }
+}
+
+/// The floats that quantised rows stand for, f32 [rows, columns]; of paired rows the second half are no differences.
+///
+/// Sound because the memory is its own; threads write different rows of it, before anybody reads them.
+package final class RowOrigin: @unchecked Sendable {
+  package let matrix: Matrix
+
+  package init(rows: Int, columns: Int) {
+    matrix = Matrix(base: .allocate(capacity: rows * columns), rows: rows, columns: columns)
+  }
+
+  deinit { matrix.base.deallocate() }
+
+  /// Copies `x` to the rows from `first` on.
+  package func keep(_ x: Matrix, at first: Int) {
+    precondition(x.columns == matrix.columns && first + x.rows <= matrix.rows)
+    matrix.row(first).update(from: x.base, count: x.count)
   }
 }
 

@@ -1,9 +1,10 @@
 import Glibc
 
-/// Removes the temporary files of this process when it is interrupted, so that Ctrl-C leaves nothing behind.
+/// Removes the temporary files of this process, and new folders that are empty, when it is interrupted, so that Ctrl-C
+/// leaves nothing behind.
 ///
 /// Sound although a signal may come at any moment: the handler only reads slots that are a complete C string whenever
-/// their first byte is not zero, and only calls functions that are safe in a handler (unlink, write, _exit). Slots are
+/// their first byte is not zero, and only calls functions that are safe in a handler (unlink, rmdir, write, _exit). Slots are
 /// changed by threads that hold the lock and with the first byte written last.
 package enum Interruption {
   private static let slotBytes = 4096
@@ -19,7 +20,7 @@ package enum Interruption {
     return lock
   }()
 
-  /// Catches SIGINT, SIGTERM, SIGHUP and SIGPIPE: they then remove the registered files and end the process with
+  /// Catches SIGINT, SIGTERM, SIGHUP and SIGPIPE: they then remove what is registered and end the process with
   /// 128 + signal. A file that grows over the limit of the process gives an error instead of a signal.
   package static func install() {
     _ = (slots, lock)
@@ -29,13 +30,17 @@ package enum Interruption {
         for slot in 0..<Interruption.slotCount where Interruption.slots[slot * Interruption.slotBytes] != 0 {
           unlink(Interruption.slots + slot * Interruption.slotBytes)
         }
+        for slot in 0..<Interruption.slotCount where Interruption.slots[slot * Interruption.slotBytes] != 0 {
+          rmdir(Interruption.slots + slot * Interruption.slotBytes)
+        }
         _ = write(STDERR_FILENO, "\n", 1)
         _exit(128 + number)
       }
     }
   }
 
-  static func register(_ path: String) {
+  /// - Parameter path: a file, or a folder that is removed if it is empty then.
+  package static func register(_ path: String) {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
     let characters = path.utf8CString
@@ -47,7 +52,7 @@ package enum Interruption {
     base[0] = first
   }
 
-  static func forget(_ path: String) {
+  package static func forget(_ path: String) {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
     for slot in 0..<slotCount where strcmp(slots + slot * slotBytes, path) == 0 { slots[slot * slotBytes] = 0 }

@@ -4,6 +4,8 @@ import Glibc
 package enum OutputFileError: Error, Equatable, Sendable {
   /// There is no such folder, or it cannot be written to.
   case folder(file: String, folder: String, reason: String)
+  /// A folder for outputs cannot be made, or cannot be written to.
+  case outputFolder(String, reason: String)
   /// The target exists and is no ordinary file.
   case notAFile(file: String, found: String)
   /// The disk, or the user's share of it, is full; `neededBytes` is the size of the whole file where it is known.
@@ -30,6 +32,8 @@ extension OutputFileError: CustomStringConvertible {
     switch self {
     case .folder(let file, let folder, let reason):
       return "\(file) cannot be written into the folder \(folder) (\(reason)); give a folder that you may write to."
+    case .outputFolder(let folder, let reason):
+      return "The folder \(folder) cannot be made or written to (\(reason)); choose another one."
     case .notAFile(let file, let found):
       return "\(file) cannot be written because it is \(found); give the name of an ordinary file."
     case .diskFull(let file, let neededBytes):
