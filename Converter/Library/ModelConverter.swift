@@ -333,11 +333,15 @@ package struct ModelConverter {
     return report
   }
 
-  /// Finds out that the output cannot be written before the sources are hashed, which takes minutes for real ones.
+  /// Finds out that the output cannot be written, or that its tensors do not fit on the disk, before the sources are
+  /// sampled and hashed, which takes minutes for real ones.
   private func checkOutput() throws(ConvertError) {
+    let tensors = manifest.requests.flatMap(declarations).reduce(0) { $0 + ($1.checkedByteCount ?? 0) }
     try writing { () throws(WeightFileError) in
       do throws(OutputFileError) {
-        try AtomicFile(path: job.output, keeping: sources.flatMap(\.files).map(\.path)).cancel()
+        let file = try AtomicFile(path: job.output, keeping: sources.flatMap(\.files).map(\.path))
+        try file.requireSpace(bytes: tensors)
+        file.cancel()
       } catch {
         throw .output(error)
       }

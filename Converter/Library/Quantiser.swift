@@ -77,8 +77,12 @@ package enum Quantiser {
   private static func bestStretch(of values: UnsafeBufferPointer<Float>, _ scale: Float, _ form: CodeForm) -> Float {
     let stretches = stretches(form)
     guard stretches.count > 1 else { return stretches[0] }
+    // Bell curves are best at about six times their deviation; what is tried after the best ends soon.
+    let square = values.reduce(0) { $0 + Double($1) * Double($1) } / Double(values.count)
+    let likely = 6.2 * Float(square.squareRoot()) / (scale * limit)
+    let order = stretches.sorted { ($0 - likely).magnitude < ($1 - likely).magnitude }
     var best: (stretch: Float, noise: Float) = (1, .infinity)
-    for stretch in stretches {
+    for stretch in order {
       let square = stretch * stretch
       let noise = square * noise(of: values, scale * stretch, form, enough: best.noise / square)
       if noise < best.noise { best = (stretch, noise) }
@@ -97,7 +101,7 @@ package enum Quantiser {
       let block = load(values, first) * inverse
       let difference = block - nearest(block, form)
       noise += difference * difference
-      if first % 1024 == 1024 - Block.scalarCount, noise.sum() >= enough { break }
+      if first % 256 == 256 - Block.scalarCount, noise.sum() >= enough { break }
     }
     return noise.sum()
   }
@@ -114,6 +118,13 @@ package enum Quantiser {
 
   @inline(__always)
   private static func rounded(_ x: Fours) -> Fours { (x + roundingMagic) - roundingMagic }
+
+  /// The greater of x and 0.
+  @inline(__always)
+  private static func positive(_ x: Fours) -> Fours {
+    let bits = unsafeBitCast(x, to: SIMD8<Int32>.self)
+    return unsafeBitCast(bits & ~(bits &>> 31), to: Fours.self)
+  }
 
   /// Elements from `first` on, and zeros after the last.
   @inline(__always)
@@ -213,13 +224,11 @@ package enum Quantiser {
   /// The codes where they fit, else those nearest to x that do, for each sign by itself.
   @inline(__always)
   private static func limited(_ x: FoursOfBlock, nearest plain: FoursOfBlock) -> FoursOfBlock {
-    let above = plain.map { pointwiseMax($0, .zero) }.sum
-    let below = plain.map { pointwiseMax(-$0, .zero) }.sum
-    guard pointwiseMax(above, below).max() > sumLimit else { return plain }
-    let positive = fitting(x.map { pointwiseMax($0, .zero) })
-    let negative = fitting(x.map { pointwiseMax(-$0, .zero) })
-    return FoursOfBlock(
-      positive.a - negative.a, positive.b - negative.b, positive.c - negative.c, positive.d - negative.d)
+    let above = plain.map { positive($0) }.sum - sumLimit
+    let below = plain.map { positive(-$0) }.sum - sumLimit
+    guard (positive(above) + positive(below)).sum() > 0 else { return plain }
+    let (up, down) = (fitting(x.map { positive($0) }), fitting(x.map { positive(-$0) }))
+    return FoursOfBlock(up.a - down.a, up.b - down.b, up.c - down.c, up.d - down.d)
   }
 
   /// The nearest codes of four magnitudes: where they add up to more than 128, all that are not zero give way alike
@@ -232,13 +241,13 @@ package enum Quantiser {
     for _ in 0..<4 {
       let counted = x.map { Fours.zero.replacing(with: 1, where: $0 .> step) }
       let kept = x.map { $0.replacing(with: 0, where: $0 .<= step) }
-      step = pointwiseMax((kept.sum - sumLimit) / pointwiseMax(counted.sum, .one), .zero)
+      step = positive((kept.sum - sumLimit) / (1 + positive(counted.sum - 1)))
     }
-    let given = x.map { pointwiseMax($0 - step, .zero) }
+    let given = x.map { positive($0 - step) }
     let ends = (given.a, given.a + given.b, (given.a + given.b) + given.c, given.sum)
     let whole = (rounded(ends.0), rounded(ends.1), rounded(ends.2), rounded(ends.3))
     let shared = FoursOfBlock(whole.0, whole.1 - whole.0, whole.2 - whole.1, whole.3 - whole.2)
-      .map { pointwiseMin($0, Fours(repeating: limit)) }
+      .map { $0 - positive($0 - limit) }
     return FoursOfBlock(
       plain.a.replacing(with: shared.a, where: isOver), plain.b.replacing(with: shared.b, where: isOver),
       plain.c.replacing(with: shared.c, where: isOver), plain.d.replacing(with: shared.d, where: isOver))

@@ -167,21 +167,32 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
     #expect(tokenizer.placeholder == 516 && tokenizer.length == 8 && tokenizer.merges.count == 6)
   }
 
-  /// Whether the file is read as pairs, and whether its codes are; nil where the two answers differ in the unsafe way.
-  private func isPaired(_ file: WeightFile, _ checkpoint: MicroCheckpoint) throws -> Bool? {
+  /// The form that the file is read as, and the strictest that all its codes keep.
+  private func forms(_ file: WeightFile, _ checkpoint: MicroCheckpoint) throws -> (read: CodeForm, kept: CodeForm) {
     let source = MappedWeights(file)
-    var (isRead, isTrue) = (true, true)
+    var read = Set<CodeForm>()
+    var (keepsPairs, keepsFours) = (true, true)
     for case .matrix(let name, let shape, .quantized, let bias) in checkpoint.manifest.requests {
-      guard case .int8(_, _, _, let pairs) = try source.matrix(name, shape, .quantized, bias: bias).elements else {
-        return nil
+      if case .int8(_, _, _, let form) = try source.matrix(name, shape, .quantized, bias: bias).elements {
+        read.insert(form)
       }
       let codes = try Unpacked(file: file).elements(name + ".weight", Int8.self).map { Int($0) }
-      isRead = isRead && pairs
-      for i in stride(from: 0, to: codes.count, by: 2) where codes[i] * codes[i + 1] > 0 {
-        isTrue = isTrue && abs(codes[i]) + abs(codes[i + 1]) <= 128
+      let quads = (shape.inputs + 3) / 4
+      for first in stride(from: 0, to: codes.count, by: 2) {
+        // [panel and tap][quad][output][two pairs]; the other half of a four is one quad, 32 codes, further.
+        let quad = first / 32 % quads
+        let pair = [codes[first], codes[first + 1]]
+        keepsPairs = keepsPairs && fits(pair)
+        guard quad % 2 == 0, quad + 1 < quads else { continue }
+        keepsFours = keepsFours && fits(pair + [codes[first + 32], codes[first + 33]])
       }
     }
-    return isRead == isTrue ? isRead : nil
+    #expect(read.count == 1)
+    return (try #require(read.first), keepsPairs ? keepsFours ? .fours : .pairs : .full)
+  }
+
+  private func fits(_ codes: [Int]) -> Bool {
+    codes.reduce(0) { $0 + max($1, 0) } <= 128 && codes.reduce(0) { $0 - min($1, 0) } <= 128
   }
 
   private func relativeError(_ report: ConversionReport) -> Double {
@@ -213,12 +224,11 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
       job.codes = form
       errors[form] = relativeError(try convert(job))
       let file = try WeightFile(path: job.output)
-      let isPaired = try isPaired(file, checkpoint)
-      #expect(isPaired == (form.map { $0 != .full } ?? hasTails))
-      let limit = file.metadata["audiotoken.weights.pair_limit"]
-      #expect(limit == (isPaired == true ? .uint32(128) : nil))
-      let isFours = form.map { $0 == .fours } ?? hasTails
-      #expect(file.metadata["audiotoken.weights.four_limit"] == (isFours ? .uint32(128) : nil))
+      let expected = form ?? (hasTails ? .fours : .full)
+      let forms = try forms(file, checkpoint)
+      #expect(forms.read == expected && forms.kept == expected)
+      let limits = ["pair", "four"].map { file.metadata["audiotoken.weights.\($0)_limit"] }
+      #expect(limits == [expected != .full, expected == .fours].map { $0 ? .uint32(128) : nil })
     }
     let (full, pairs) = (try #require(errors[.full]), try #require(errors[.pairs]))
     let fours = try #require(errors[.fours])
