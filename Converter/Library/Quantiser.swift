@@ -61,14 +61,10 @@ package enum Quantiser {
       let block = load(values, first)
       let coded = nearest(block / scale, form)
       store(coded, codes, first)
-      for (x, code) in [(block.lowHalf, coded.lowHalf), (block.highHalf, coded.highHalf)] {
-        for (x, code) in [(x.lowHalf, code.lowHalf), (x.highHalf, code.highHalf)] {
-          let exact = SIMD8<Double>(x)
-          let difference = exact - SIMD8<Double>(code) * Double(scale)
-          signal += exact * exact
-          noise += difference * difference
-        }
-      }
+      let exact = SIMD8<Double>(block)
+      let difference = exact - SIMD8<Double>(coded) * Double(scale)
+      signal += exact * exact
+      noise += difference * difference
     }
     error.add(QuantisationError(signal: signal.sum(), noise: noise.sum()))
     return scale
@@ -106,25 +102,16 @@ package enum Quantiser {
     return noise.sum()
   }
 
-  // MARK: Blocks of 32, without branches for single codes
+  // MARK: Blocks of eight inputs, which hold four pairs and two fours
 
-  private typealias Block = SIMD32<Float>
-  private typealias Pairs = SIMD16<Float>
-  private typealias PairBits = SIMD16<Int32>
-  private typealias Fours = SIMD8<Float>
+  private typealias Block = SIMD8<Float>
+  private typealias Half = SIMD4<Float>
 
   /// 1.5 * 2^23: adding it rounds a small float to an integer, ties to even, which its last bits then hold.
   private static let roundingMagic: Float = 12_582_912
 
   @inline(__always)
-  private static func rounded(_ x: Fours) -> Fours { (x + roundingMagic) - roundingMagic }
-
-  /// The greater of x and 0.
-  @inline(__always)
-  private static func positive(_ x: Fours) -> Fours {
-    let bits = unsafeBitCast(x, to: SIMD8<Int32>.self)
-    return unsafeBitCast(bits & ~(bits &>> 31), to: Fours.self)
-  }
+  private static func rounded(_ x: Block) -> Block { (x + roundingMagic) - roundingMagic }
 
   /// Elements from `first` on, and zeros after the last.
   @inline(__always)
@@ -139,10 +126,10 @@ package enum Quantiser {
 
   @inline(__always)
   private static func store(_ coded: Block, _ codes: UnsafeMutableBufferPointer<Int8>, _ first: Int) {
-    let bits = unsafeBitCast(coded + roundingMagic, to: SIMD32<Int32>.self)
-    let bytes = SIMD32<Int8>(truncatingIfNeeded: bits)
+    let bits = unsafeBitCast(coded + roundingMagic, to: SIMD8<Int32>.self)
+    let bytes = SIMD8<Int8>(truncatingIfNeeded: bits)
     if first + Block.scalarCount <= codes.count {
-      return UnsafeMutableRawBufferPointer(codes).storeBytes(of: bytes, toByteOffset: first, as: SIMD32<Int8>.self)
+      return UnsafeMutableRawBufferPointer(codes).storeBytes(of: bytes, toByteOffset: first, as: SIMD8<Int8>.self)
     }
     for i in first..<codes.count { codes[i] = bytes[i - first] }
   }
@@ -150,107 +137,102 @@ package enum Quantiser {
   /// The nearest codes that the form allows.
   @inline(__always)
   private static func nearest(_ x: Block, _ form: CodeForm) -> Block {
-    let plain = (x + roundingMagic) - roundingMagic
     switch form {
-    case .full: return plain
-    case .pairs:
-      var coded = plain
-      (coded.evenHalf, coded.oddHalf) = limited(x.evenHalf, x.oddHalf)
-      return coded
-    case .fours: return limited(FoursOfBlock(x), nearest: FoursOfBlock(plain)).block
+    case .full: rounded(x)
+    case .pairs: pairs(x)
+    case .fours: fours(x)
     }
   }
 
-  /// The nearest codes of neighbours x and y: where those of one sign would add up to more than 128, the nearest that add
-  /// up to 128.
   @inline(__always)
-  private static func limited(_ x: Pairs, _ y: Pairs) -> (Pairs, Pairs) {
-    let signs = (unsafeBitCast(x, to: PairBits.self) & .min, unsafeBitCast(y, to: PairBits.self) & .min)
-    let u = unsafeBitCast(unsafeBitCast(x, to: PairBits.self) ^ signs.0, to: Pairs.self)
-    let v = unsafeBitCast(unsafeBitCast(y, to: PairBits.self) ^ signs.1, to: Pairs.self)
-    let a = (u + roundingMagic) - roundingMagic
-    let b = (v + roundingMagic) - roundingMagic
-    // All ones where the sum is above 128 and the signs are the same.
-    let room = unsafeBitCast(sumLimit - (a + b), to: PairBits.self)
-    let isOver = (room & ~(signs.0 ^ signs.1)) &>> 31
-    let first = ((sumLimit + u - v) * 0.5 + roundingMagic) - roundingMagic
-    let shift = (first - a, (sumLimit - first) - b)
-    let c = a + unsafeBitCast(unsafeBitCast(shift.0, to: PairBits.self) & isOver, to: Pairs.self)
-    let d = b + unsafeBitCast(unsafeBitCast(shift.1, to: PairBits.self) & isOver, to: Pairs.self)
-    return (
-      unsafeBitCast(unsafeBitCast(c, to: PairBits.self) | signs.0, to: Pairs.self),
-      unsafeBitCast(unsafeBitCast(d, to: PairBits.self) | signs.1, to: Pairs.self)
-    )
+  private static func magnitude(_ x: Half) -> Half {
+    unsafeBitCast(unsafeBitCast(x, to: SIMD4<UInt32>.self) & 0x7fff_ffff, to: Half.self)
   }
 
-  /// The eight fours of a block: inputs 8i, 8i + 1, 8i + 4 and 8i + 5 are one, the other inputs of those eight the next.
-  private struct FoursOfBlock {
-    var a, b, c, d: Fours
-
-    @inline(__always)
-    init(_ a: Fours, _ b: Fours, _ c: Fours, _ d: Fours) { (self.a, self.b, self.c, self.d) = (a, b, c, d) }
-
-    @inline(__always)
-    init(_ block: Block) {
-      let (even, odd) = (
-        unsafeBitCast(block.evenHalf, to: SIMD8<UInt64>.self), unsafeBitCast(block.oddHalf, to: SIMD8<UInt64>.self)
-      )
-      a = unsafeBitCast(even.evenHalf, to: Fours.self)
-      b = unsafeBitCast(odd.evenHalf, to: Fours.self)
-      c = unsafeBitCast(even.oddHalf, to: Fours.self)
-      d = unsafeBitCast(odd.oddHalf, to: Fours.self)
-    }
-
-    @inline(__always)
-    var block: Block {
-      var (even, odd) = (SIMD8<UInt64>.zero, SIMD8<UInt64>.zero)
-      even.evenHalf = unsafeBitCast(a, to: SIMD4<UInt64>.self)
-      odd.evenHalf = unsafeBitCast(b, to: SIMD4<UInt64>.self)
-      even.oddHalf = unsafeBitCast(c, to: SIMD4<UInt64>.self)
-      odd.oddHalf = unsafeBitCast(d, to: SIMD4<UInt64>.self)
-      var block = Block.zero
-      block.evenHalf = unsafeBitCast(even, to: Pairs.self)
-      block.oddHalf = unsafeBitCast(odd, to: Pairs.self)
-      return block
-    }
-
-    @inline(__always)
-    func map(_ body: (Fours) -> Fours) -> FoursOfBlock { FoursOfBlock(body(a), body(b), body(c), body(d)) }
-
-    @inline(__always)
-    var sum: Fours { (a + b) + (c + d) }
-  }
-
-  /// The codes where they fit, else those nearest to x that do, for each sign by itself.
+  /// Neighbours in each other's place.
   @inline(__always)
-  private static func limited(_ x: FoursOfBlock, nearest plain: FoursOfBlock) -> FoursOfBlock {
-    let above = plain.map { positive($0) }.sum - sumLimit
-    let below = plain.map { positive(-$0) }.sum - sumLimit
-    guard (positive(above) + positive(below)).sum() > 0 else { return plain }
-    let (up, down) = (fitting(x.map { positive($0) }), fitting(x.map { positive(-$0) }))
-    return FoursOfBlock(up.a - down.a, up.b - down.b, up.c - down.c, up.d - down.d)
+  private static func swapped(_ x: Half) -> Half {
+    let pairs = unsafeBitCast(x, to: SIMD2<UInt64>.self)
+    return unsafeBitCast(pairs &<< 32 | pairs &>> 32, to: Half.self)
   }
 
-  /// The nearest codes of four magnitudes: where they add up to more than 128, all that are not zero give way alike
+  /// Where those of one sign would add up to more than 128, the nearest that add up to 128.
+  @inline(__always)
+  private static func pairs(_ x: Block) -> Block {
+    Block(lowHalf: pairs(x.lowHalf), highHalf: pairs(x.highHalf))
+  }
+
+  @inline(__always)
+  private static func pairs(_ x: Half) -> Half {
+    let signs = unsafeBitCast(x, to: SIMD4<UInt32>.self) & 0x8000_0000
+    let own = magnitude(x)
+    let other = swapped(own)
+    let plain = (own + roundingMagic) - roundingMagic
+    let isSameSign = ~(signs ^ unsafeBitCast(swapped(x), to: SIMD4<UInt32>.self))
+    let room = unsafeBitCast(sumLimit - (plain + swapped(plain)), to: SIMD4<UInt32>.self)
+    let isOver = unsafeBitCast(unsafeBitCast(room & isSameSign, to: SIMD4<Int32>.self) &>> 31, to: SIMD4<UInt32>.self)
+    // Halves are rounded to even: the one down, the other up.
+    let shared = ((sumLimit + own - other) * 0.5 + roundingMagic) - roundingMagic
+    let codes =
+      unsafeBitCast(shared, to: SIMD4<UInt32>.self) & isOver | unsafeBitCast(plain, to: SIMD4<UInt32>.self) & ~isOver
+    return unsafeBitCast(codes | signs, to: Half.self)
+  }
+
+  /// The codes where they fit, else those nearest to x that do, for each sign by itself. The first halves of both halves
+  /// of a block are one four, the others the next.
+  @inline(__always)
+  private static func fours(_ x: Block) -> Block {
+    let plain = rounded(x)
+    let (low, high) = (plain.lowHalf, plain.highHalf)
+    // The sums of those above zero and of those below are half the sum of magnitudes, more or less half the sum.
+    let sums = low + high
+    let magnitudes = magnitude(low) + magnitude(high)
+    let room = 2 * sumLimit - (magnitudes + swapped(magnitudes)) - magnitude(sums + swapped(sums))
+    let signs = unsafeBitCast(room, to: SIMD2<UInt64>.self) & 0x8000_0000_8000_0000
+    return signs.x | signs.y == 0 ? plain : fittingFours(x)
+  }
+
+  /// Two fours' codes above zero, then below: [four above, four above, four below, four below] of each input.
+  @inline(never)
+  private static func fittingFours(_ x: Block) -> Block {
+    let (up, down) = (positive(x), positive(0 - x))
+    func input(_ i: Int, _ j: Int) -> Half { Half(up[i], up[j], down[i], down[j]) }
+    let (a, b, c, d) = fitting(input(0, 2), input(1, 3), input(4, 6), input(5, 7))
+    func code(_ x: Half) -> SIMD2<Float> { x.lowHalf - x.highHalf }
+    let (e, f, g, h) = (code(a), code(b), code(c), code(d))
+    return Block(e.x, f.x, e.y, f.y, g.x, h.x, g.y, h.y)
+  }
+
+  /// The greater of each and 0.
+  @inline(__always)
+  private static func positive<V: SIMD<Float>>(_ x: V) -> V { x.replacing(with: 0, where: x .< 0) }
+
+  /// The nearest codes of fours of magnitudes: where they add up to more than 128, all that are not zero give way alike
   /// (projection onto a simplex; Michelot, "A finite algorithm for finding the projection of a point onto the canonical
   /// simplex of R^n", 1986), and what rounding takes from one goes to the next.
-  private static func fitting(_ x: FoursOfBlock) -> FoursOfBlock {
-    let plain = x.map { rounded($0) }
-    let isOver = plain.sum .> sumLimit
-    var step = Fours.zero
+  @inline(__always)
+  private static func fitting(_ a: Half, _ b: Half, _ c: Half, _ d: Half) -> (Half, Half, Half, Half) {
+    func rounded(_ x: Half) -> Half { (x + roundingMagic) - roundingMagic }
+    func kept(_ x: Half, _ step: Half) -> Half { x.replacing(with: 0, where: x .<= step) }
+    func counted(_ x: Half, _ step: Half) -> Half { Half.zero.replacing(with: 1, where: x .> step) }
+    let plain = (rounded(a), rounded(b), rounded(c), rounded(d))
+    var step = Half.zero
     for _ in 0..<4 {
-      let counted = x.map { Fours.zero.replacing(with: 1, where: $0 .> step) }
-      let kept = x.map { $0.replacing(with: 0, where: $0 .<= step) }
-      step = positive((kept.sum - sumLimit) / (1 + positive(counted.sum - 1)))
+      let sum = (kept(a, step) + kept(b, step)) + (kept(c, step) + kept(d, step))
+      let count = (counted(a, step) + counted(b, step)) + (counted(c, step) + counted(d, step))
+      step = positive((sum - sumLimit) / count.replacing(with: 1, where: count .== 0))
     }
-    let given = x.map { positive($0 - step) }
-    let ends = (given.a, given.a + given.b, (given.a + given.b) + given.c, given.sum)
-    let whole = (rounded(ends.0), rounded(ends.1), rounded(ends.2), rounded(ends.3))
-    let shared = FoursOfBlock(whole.0, whole.1 - whole.0, whole.2 - whole.1, whole.3 - whole.2)
-      .map { $0 - positive($0 - limit) }
-    return FoursOfBlock(
-      plain.a.replacing(with: shared.a, where: isOver), plain.b.replacing(with: shared.b, where: isOver),
-      plain.c.replacing(with: shared.c, where: isOver), plain.d.replacing(with: shared.d, where: isOver))
+    let given = (positive(a - step), positive(b - step), positive(c - step), positive(d - step))
+    let two = given.0 + given.1
+    let ends = (rounded(given.0), rounded(two), rounded(two + given.2), rounded(two + (given.2 + given.3)))
+    let fits = (plain.0 + plain.1) + (plain.2 + plain.3) .<= sumLimit
+    func code(_ shared: Half, _ plain: Half) -> Half {
+      shared.replacing(with: limit, where: shared .> limit).replacing(with: plain, where: fits)
+    }
+    return (
+      code(ends.0, plain.0), code(ends.1 - ends.0, plain.1), code(ends.2 - ends.1, plain.2),
+      code(ends.3 - ends.2, plain.3)
+    )
   }
 }
 
