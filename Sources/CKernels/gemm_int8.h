@@ -12,12 +12,24 @@
 //   sums dot(sums, weights, codes, int quad)  the first plus the products of the codes' quads from `quad` on
 //   i8 total(sums)
 //   void hide(codes *)                        makes the compiler forget what is in it
+// A way that multiplies two rows at once defines ROWS_AT_ONCE as 2, has the sums of both in `sums`, and instead of dot
+// and total
+//   sums dot_rows(sums, weights, const codes *, int quad)
+//   i8 total_of(sums, int row)
 // A row of panels is taken through all rows before the next: its weights stay in the first cache and are read from the
 // file once.
 #include "lanes.h"
 
 #define TILE_CODE __attribute__((target(GEMM_TARGET)))
 #define TILE_INLINE static inline __attribute__((target(GEMM_TARGET), always_inline))
+
+#ifndef ROWS_AT_ONCE
+#define ROWS_AT_ONCE 1
+TILE_INLINE sums dot_rows(sums sum, weights w, const codes *x, int quad) { return dot(sum, w, *x, quad); }
+TILE_INLINE i8 total_of(sums sum, int row) { return total(sum); }
+#endif
+
+enum { TILE_SUMS = TILE_ROWS / ROWS_AT_ONCE };
 
 // The rows of a tile: `rows` from the first on, or in a paired product half as many and those that hold the differences
 // to them.
@@ -28,50 +40,60 @@ TILE_INLINE void rows_of_tile(const at_gemm *a, const int rows, size_t first, si
   }
 }
 
+TILE_INLINE void take_all(const uint8_t *const *x, size_t first, int quads, codes *c) {
+  UNROLLED for (int r = 0; r < ROWS_AT_ONCE; r++) c[r] = take_codes(x[r] + first, quads);
+}
+
+// A row that is not there, beside the last one, is that row once more.
 TILE_INLINE void multiply(const int rows, const int panels, const at_gemm *a, const size_t *index, size_t tap,
-                          size_t panel, sums sum[TILE_PANELS][TILE_ROWS]) {
+                          size_t panel, sums sum[TILE_PANELS][TILE_SUMS]) {
+  const int all_rows = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE * ROWS_AT_ONCE;
   const size_t inputs = a->inputs, stride = a->taps * inputs * AT_PANEL;
   const int8_t *weight = (const int8_t *)a->weights + panel * stride + tap * inputs * AT_PANEL;
   const uint8_t *x[TILE_ROWS];
-  UNROLLED for (int r = 0; r < rows; r++) x[r] = a->rows[tap * a->row_count + index[r]];
+  UNROLLED for (int r = 0; r < all_rows; r++) x[r] = a->rows[tap * a->row_count + index[r < rows ? r : rows - 1]];
   UNROLLED for (int p = 0; p < panels; p++) {
-    UNROLLED for (int r = 0; r < rows; r++) sum[p][r] = begin(inputs);
+    UNROLLED for (int s = 0; s < all_rows / ROWS_AT_ONCE; s++) sum[p][s] = begin(inputs);
   }
   size_t i = 0;
   for (; i + STEP * AT_QUAD <= inputs; i += STEP * AT_QUAD) {
     codes c[TILE_ROWS];
     if (STEP > GROUP) {
-      UNROLLED for (int r = 0; r < rows; r++) c[r] = take_codes(x[r] + i, STEP);
+      UNROLLED for (int r = 0; r < all_rows; r++) c[r] = take_codes(x[r] + i, STEP);
     }
     UNROLLED for (int quad = 0; quad < STEP; quad += GROUP) {
       const int8_t *quads = weight + (i + (size_t)quad * AT_QUAD) * AT_PANEL;
       weights w[TILE_PANELS];
       UNROLLED for (int p = 0; p < panels; p++) w[p] = take_weights(quads + (size_t)p * stride, GROUP);
-      UNROLLED for (int r = 0; r < rows; r++) {
-        if (STEP == GROUP) c[r] = take_codes(x[r] + i, STEP);
-        UNROLLED for (int p = 0; p < panels; p++) sum[p][r] = dot(sum[p][r], w[p], c[r], quad);
+      UNROLLED for (int r = 0; r < all_rows; r += ROWS_AT_ONCE) {
+        if (STEP == GROUP) take_all(x + r, i, STEP, c + r);
+        sums *at = &sum[0][r / ROWS_AT_ONCE];
+        UNROLLED for (int p = 0; p < panels; p++) at[p * TILE_SUMS] = dot_rows(at[p * TILE_SUMS], w[p], c + r, quad);
       }
     }
   }
   for (; STEP > 1 && i < inputs; i += AT_QUAD) {
     weights w[TILE_PANELS];
     UNROLLED for (int p = 0; p < panels; p++) w[p] = take_weights(weight + (size_t)p * stride + i * AT_PANEL, 1);
-    UNROLLED for (int r = 0; r < rows; r++) {
-      const codes c = take_codes(x[r] + i, 1);
-      UNROLLED for (int p = 0; p < panels; p++) sum[p][r] = dot(sum[p][r], w[p], c, 0);
+    UNROLLED for (int r = 0; r < all_rows; r += ROWS_AT_ONCE) {
+      codes c[ROWS_AT_ONCE];
+      take_all(x + r, i, 1, c);
+      sums *at = &sum[0][r / ROWS_AT_ONCE];
+      UNROLLED for (int p = 0; p < panels; p++) at[p * TILE_SUMS] = dot_rows(at[p * TILE_SUMS], w[p], c, 0);
     }
   }
 }
 
 // The float terms of one tap for the rows of a tile: the sum of (code - zero) * weight, times the row's scale.
 TILE_INLINE void scale_sums(const int rows, const int panels, const at_gemm *a, const size_t *index, size_t tap,
-                            size_t panel, const sums sum[TILE_PANELS][TILE_ROWS], f8 term[TILE_PANELS][TILE_ROWS]) {
+                            size_t panel, const sums sum[TILE_PANELS][TILE_SUMS], f8 term[TILE_PANELS][TILE_ROWS]) {
   UNROLLED for (int p = 0; p < panels; p++) {
     const i8 weight_sum = load_integers(a->sum + (tap * a->panels + panel + (size_t)p) * AT_PANEL);
     UNROLLED for (int r = 0; r < rows; r++) {
       const size_t at = tap * a->row_count + index[r];
       const i8 offset = times(weight_sum, CODE_OFFSET - a->row_zero[at]);
-      term[p][r] = mul(to_float(add_integers(total(sum[p][r]), offset)), all(a->row_scale[at]));
+      const i8 products = total_of(sum[p][r / ROWS_AT_ONCE], r % ROWS_AT_ONCE);
+      term[p][r] = mul(to_float(add_integers(products, offset)), all(a->row_scale[at]));
     }
   }
 }
@@ -106,7 +128,7 @@ TILE_INLINE void tile(const int rows, const int panels, const at_gemm *a, size_t
   size_t index[TILE_ROWS];
   rows_of_tile(a, rows, first, index);
   if (tap + 1 == a->taps) fetch_results(rows, a, index, panel);
-  sums sum[TILE_PANELS][TILE_ROWS];
+  sums sum[TILE_PANELS][TILE_SUMS];
   f8 y[TILE_PANELS][TILE_ROWS];
   multiply(rows, panels, a, index, tap, panel, sum);
   scale_sums(rows, panels, a, index, tap, panel, sum, y);
@@ -168,20 +190,21 @@ void GEMM_NAME(const at_gemm *a) {
 }
 
 TILE_CODE uint32_t CEILING_NAME(size_t iterations) {
-  enum { CHAINS = TILE_ROWS * TILE_PANELS, PRODUCTS = CHAINS * GROUP * AT_QUAD * AT_PANEL };
+  enum { CHAINS = TILE_SUMS * TILE_PANELS, PRODUCTS = CHAINS * ROWS_AT_ONCE * GROUP * AT_QUAD * AT_PANEL };
   const int8_t some[GROUP * AT_QUAD * AT_PANEL] = {1, 2, 3}, *bytes = some;
   __asm__ volatile("" : "+r"(bytes) : : "memory");
   const weights w = take_weights(bytes, GROUP);
-  codes x = take_codes((const uint8_t *)bytes, STEP);
+  codes x[ROWS_AT_ONCE];
+  UNROLLED for (int r = 0; r < ROWS_AT_ONCE; r++) x[r] = take_codes((const uint8_t *)bytes, STEP);
   sums sum[CHAINS];
   UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = begin(0);
   for (size_t n = 0; n < iterations * AT_CEILING_PRODUCTS / PRODUCTS; n++) {
     UNROLLED for (int i = 0; i < CHAINS; i++) {
-      hide(&x);
-      sum[i] = dot(sum[i], w, x, 0);
+      hide(&x[0]);
+      sum[i] = dot_rows(sum[i], w, x, 0);
     }
   }
-  i8 all_chains = total(sum[0]);
-  UNROLLED for (int i = 1; i < CHAINS; i++) all_chains = add_integers(all_chains, total(sum[i]));
+  i8 all_chains = total_of(sum[0], 0);
+  UNROLLED for (int i = 1; i < CHAINS; i++) all_chains = add_integers(all_chains, total_of(sum[i], 0));
   return (uint32_t)sum_integers(all_chains);
 }

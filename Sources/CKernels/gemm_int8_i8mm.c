@@ -1,4 +1,4 @@
-// u8 x s8 by the dot products of mixed signs of ARMv8.6.
+// u8 x s8 by the matrix products of ARMv8.6: two rows of eight codes by eight weights of two outputs.
 #if defined(__aarch64__)
 #include "lanes_neon.h"
 
@@ -7,15 +7,30 @@
 #define GEMM_TARGET "i8mm"
 #define TILE_ROWS 4
 #define TILE_PANELS 2
-enum { STEP = 4, GROUP = 1, CODE_OFFSET = 0 };
+#define ROWS_AT_ONCE 2
+enum { STEP = 4, GROUP = 2, CODE_OFFSET = 0 };
 
 typedef struct {
-  int8x16_t low, high;
+  int8x16_t of[4]; // eight inputs of the output 2j, then of 2j + 1
 } weights;
 typedef uint8x16_t codes;
-typedef i8 sums;
+typedef struct {
+  int32x4_t of[4]; // [2 rows][outputs 2j and 2j + 1]
+} sums;
 
-KERNEL_INLINE weights take_weights(const int8_t *x, int quads) { return (weights){vld1q_s8(x), vld1q_s8(x + 16)}; }
+KERNEL_INLINE int32x4_t four_quads(const int8_t *x) { return vreinterpretq_s32_s8(vld1q_s8(x)); }
+
+// Two quads of each output become neighbours; one that does not exist weighs nothing.
+KERNEL_INLINE weights take_weights(const int8_t *x, int quads) {
+  weights w;
+  UNROLLED for (int half = 0; half < 2; half++) {
+    const int32x4_t first = four_quads(x + 16 * half);
+    const int32x4_t second = quads == GROUP ? four_quads(x + 32 + 16 * half) : vdupq_n_s32(0);
+    w.of[2 * half] = vreinterpretq_s8_s32(vzip1q_s32(first, second));
+    w.of[2 * half + 1] = vreinterpretq_s8_s32(vzip2q_s32(first, second));
+  }
+  return w;
+}
 
 KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
   if (quads == STEP) return vld1q_u8(x);
@@ -24,20 +39,27 @@ KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
   return vreinterpretq_u8_u32(vdupq_n_u32(quad));
 }
 
-KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
-
-#define DOT(lane) \
-  (sums) { vsudotq_laneq_s32(sum.low, w.low, x, lane), vsudotq_laneq_s32(sum.high, w.high, x, lane) }
-static inline __attribute__((target(GEMM_TARGET), always_inline)) sums dot(sums sum, weights w, codes x, int quad) {
-  switch (quad) {
-    case 0: return DOT(0);
-    case 1: return DOT(1);
-    case 2: return DOT(2);
-    default: return DOT(3);
-  }
+KERNEL_INLINE sums begin(size_t inputs) {
+  const int32x4_t zero = vdupq_n_s32(0);
+  return (sums){{zero, zero, zero, zero}};
 }
 
-KERNEL_INLINE i8 total(sums sum) { return sum; }
+static inline __attribute__((target(GEMM_TARGET), always_inline)) sums dot_rows(sums sum, weights w, const codes *x,
+                                                                              int quad) {
+  const uint64x2_t first = vreinterpretq_u64_u8(x[0]), second = vreinterpretq_u64_u8(x[1]);
+  const uint64x2_t both = quad == 0 ? vzip1q_u64(first, second) : vzip2q_u64(first, second);
+  UNROLLED for (int j = 0; j < 4; j++) sum.of[j] = vusmmlaq_s32(sum.of[j], vreinterpretq_u8_u64(both), w.of[j]);
+  return sum;
+}
+
+KERNEL_INLINE int32x4_t of_row(int32x4_t a, int32x4_t b, int row) {
+  const int64x2_t first = vreinterpretq_s64_s32(a), second = vreinterpretq_s64_s32(b);
+  return vreinterpretq_s32_s64(row == 0 ? vzip1q_s64(first, second) : vzip2q_s64(first, second));
+}
+
+KERNEL_INLINE i8 total_of(sums sum, int row) {
+  return (i8){of_row(sum.of[0], sum.of[1], row), of_row(sum.of[2], sum.of[3], row)};
+}
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+w"(*x)); }
 
 #include "gemm_int8.h"
