@@ -64,8 +64,7 @@ struct ConvertCommand: ParsableCommand {
   @Option(
     help: """
       Which int8 codes may lie side by side: any (full), or those that AVX2 multiplies faster (pairs) and fastest (fours); \
-      by default fours unless they add 4 dB to the weights' error, else pairs unless they add 3 dB, as with weights that \
-      nobody trained.
+      by default the fastest that adds at most 3 dB to the weights' error, which is full with weights that nobody trained.
       """)
   var codes: CodeForm?
 

@@ -256,8 +256,7 @@ package struct ModelConverter {
 
   // MARK: Writing
 
-  /// The fastest form of codes that adds little enough to the noise of the weights, judged by a few rows of every matrix:
-  /// pairs may double it (3 dB), and fours make it two and a half times what it is (4 dB).
+  /// The fastest form of codes that at most doubles the noise of the weights (3 dB), judged by a few rows of every matrix.
   ///
   /// Trained weights have tails, so that few of them are near a limit; weights drawn evenly from an interval have many.
   private func bestForm() throws(ConvertError) -> CodeForm {
@@ -276,9 +275,8 @@ package struct ModelConverter {
       }
       source.tensor.releasePages()
     }
-    let full = noise[.full, default: 0]
-    let allowed = [(CodeForm.fours, 2.5), (.pairs, 2)]
-    return allowed.first { noise[$0.0, default: 0] <= $0.1 * full }?.0 ?? .full
+    let allowed = 2 * noise[.full, default: 0]
+    return [.fours, .pairs].first { noise[$0, default: 0] <= allowed } ?? .full
   }
 
   private func type(_ precision: Precision) -> TensorType {

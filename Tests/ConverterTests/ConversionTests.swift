@@ -202,7 +202,8 @@ private func convert(_ job: ConversionJob) throws(ConvertError) -> ConversionRep
     }.relative
   }
 
-  @Test("Codes are paired where asked for, and by themselves where that costs little", arguments: [false, true])
+  @Test(
+    "Codes have the form that is asked for, and by themselves the fastest that costs little", arguments: [false, true])
   func codes(hasTails: Bool) throws {
     var checkpoint = try MicroCheckpoint()
     if hasTails {
