@@ -1,0 +1,154 @@
+"""Trains the text encoder and the UNet together on latents of the pictures, with captions."""
+import os
+import sys
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import nn
+from torch.nn import functional
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+import training
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "reference"))
+import tokenizer_files  # noqa: E402
+from checkpoint_models import make_scheduler, state_all_settings  # noqa: E402
+
+MERGES = 2048
+PLACEHOLDER = "<*>"
+PROMPT = "a photo of {}, 4k, high resolution"
+CAPTIONS = (PROMPT, PROMPT, "a photo of a {}", "a photo of {}", "a picture of a {}", "{}", "a {}")
+EMPTY_SHARE = 0.1
+LENGTH = 77
+TEXT_WIDTH = 128
+CHANNELS = (64, 96, 128)
+JOINT_SHARE = 0.3  # of the steps train the text encoder too; after them its states are kept
+LATENT_SIDE = 16
+
+
+def write_tokenizer(folder):
+    """CLIP's tokenizer with the first of its merges alone; returns it with the placeholder added."""
+    tokenizer_files.write(folder, tokenizer_files.read_merges()[:MERGES], "<|endoftext|>")
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    if tokenizer.add_tokens(PLACEHOLDER) != 1:
+        raise SystemExit(f"{PLACEHOLDER} is in the vocabulary already")
+    return tokenizer
+
+
+def token_ids(tokenizer, texts):
+    return tokenizer(
+        texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
+    ).input_ids
+
+
+def build_text_encoder(tokenizer):
+    words = len(tokenizer) - 1
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=words, hidden_size=TEXT_WIDTH, num_attention_heads=4, num_hidden_layers=3,
+            intermediate_size=4 * TEXT_WIDTH, max_position_embeddings=LENGTH, hidden_act="quick_gelu",
+            projection_dim=TEXT_WIDTH, bos_token_id=words - 2, eos_token_id=words - 1,
+        )
+    )  # fmt: skip
+
+
+def build_unet():
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIDE,
+        block_out_channels=CHANNELS,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+class Painter(nn.Module):
+    """Text encoder and UNet, for one averaged set of weights."""
+
+    def __init__(self, tokenizer):
+        super().__init__()
+        self.text = build_text_encoder(tokenizer)
+        self.unet = build_unet()
+
+
+def noise_schedule():
+    return DDPMScheduler.from_config(make_scheduler(False).config)
+
+
+@dataclass
+class Captions:
+    """Every caption of every kind, tokenised; the empty one last."""
+
+    ids: torch.Tensor
+    kinds: int
+
+    @classmethod
+    def of(cls, tokenizer, names):
+        texts = [caption.format(name) for name in names for caption in CAPTIONS]
+        return cls(token_ids(tokenizer, texts + [""]), len(names))
+
+    def rows(self, kinds, random):
+        chosen = kinds * len(CAPTIONS) + torch.randint(0, len(CAPTIONS), kinds.shape, generator=random)
+        empty = torch.rand(kinds.shape, generator=random) < EMPTY_SHARE
+        return torch.where(empty, len(self.ids) - 1, chosen)
+
+
+def train(latents, kinds, tokenizer, names, folder, steps, batch=32, peak=1e-3, seed=0):
+    """`latents` are scaled already. The log's loss is the mean square error of the noise."""
+    torch.manual_seed(seed)
+    model, captions, schedule = Painter(tokenizer), Captions.of(tokenizer, names), noise_schedule()
+    random = torch.Generator().manual_seed(seed)
+    kept = []
+
+    def states_of(rows, step):
+        if step < JOINT_SHARE * steps:
+            unique, places = rows.unique(return_inverse=True)
+            return model.text(captions.ids[unique])[0][places]
+        if not kept:
+            with torch.no_grad():
+                kept.append(model.text(captions.ids)[0])
+        return kept[0][rows]
+
+    def loss(step):
+        chosen = torch.randint(0, len(latents), (batch,), generator=random)
+        noise = torch.randn((batch, *latents.shape[1:]), generator=random)
+        times = torch.randint(0, schedule.config.num_train_timesteps, (batch,), generator=random)
+        noisy = schedule.add_noise(latents[chosen], noise, times)
+        states = states_of(captions.rows(kinds[chosen], random), step)
+        error = functional.mse_loss(model.unet(noisy, times, states).sample, noise)
+        return error, error.detach()
+
+    return training.run("painter", model, loss, folder, steps, peak, decay=0.998)
+
+
+def save(painter, autoencoder, tokenizer_folder, folder):
+    """Writes the diffusers folder."""
+    from checkpoint_models import model_index_text
+
+    painter.unet.save_pretrained(os.path.join(folder, "unet"))
+    painter.text.save_pretrained(os.path.join(folder, "text_encoder"))
+    autoencoder.save_pretrained(os.path.join(folder, "vae"))
+    write_tokenizer(os.path.join(folder, "tokenizer"))
+    make_scheduler(False).save_pretrained(os.path.join(folder, "scheduler"))
+    state_all_settings(os.path.join(folder, "scheduler", "scheduler_config.json"))
+    with open(os.path.join(folder, "model_index.json"), "w", encoding="utf-8") as file:
+        file.write(model_index_text(False))
+
+
+@torch.no_grad()
+def sample(painter, states, seeds, guidance, steps, scheduler):
+    """Latents for states [2, 77, width] (empty prompt first), one for each seed."""
+    noise = [
+        torch.randn((1, 4, LATENT_SIDE, LATENT_SIDE), generator=torch.Generator().manual_seed(seed)) for seed in seeds
+    ]
+    latents = torch.cat(noise)
+    scheduler.set_timesteps(steps)
+    both = states.repeat_interleave(len(seeds), 0)
+    for time in scheduler.timesteps:
+        without, with_text = painter.unet(torch.cat([latents] * 2), time, both).sample.chunk(2)
+        latents = scheduler.step(without + guidance * (with_text - without), time, latents).prev_sample
+    return latents
