@@ -1,6 +1,7 @@
 """Sounds under chance: faster, slower, filtered, in rooms, in noise. And the filter bank of many at once."""
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ def _mel(frequency):
 
 
 @functools.cache
-def _tables():
+def tables():
     window = torch.hann_window(FRAME, periodic=False).pow(0.85)
     edges = np.linspace(_mel(20), _mel(RATE / 2), BINS + 2)
     at = _mel(np.arange(FFT // 2) * RATE / FFT)[None]
@@ -26,7 +27,7 @@ def _tables():
 
 def filter_bank(waves):
     """Kaldi's filter bank as AudioToken uses it: [count, samples] -> [count, frames, 128], normalised."""
-    window, mel = _tables()
+    window, mel = tables()
     frames = (waves * 32768).unfold(1, FRAME, HOP)
     frames = frames - frames.mean(2, keepdim=True)
     frames = frames - 0.97 * torch.cat([frames[..., :1], frames[..., :-1]], 2)
@@ -84,23 +85,24 @@ def varied(clip, count, random, others, strength=1.0):
     return wave / max(1e-5, np.abs(wave).max()) * 10 ** (-random.uniform(0, 26) / 20)
 
 
-class Pool:
-    """Filter banks of varied sounds, made on demand and kept as f16."""
+class Pool(NamedTuple):
+    banks: torch.Tensor  # f16 [count, frames, 128]
+    kinds: torch.Tensor
 
-    def __init__(self, recordings, spoken, count, per_kind, seed):
-        """`count` samples each; half of the sounds of a kind are recordings, half are spoken."""
-        random = np.random.default_rng(seed)
-        others = [clip for clips in recordings for clip in clips]
-        banks, self.kinds = [], []
-        for index in range(len(recordings)):
-            waves = []
-            for number in range(per_kind):
-                clips = recordings[index] if number % 2 == 0 else spoken[index]
-                clip = clips[number // 2 % len(clips)]
-                waves.append(varied(clip, count, random, others, 1.0 if number % 2 == 0 else 0.5))
-                self.kinds.append(index)
-                if len(waves) == 64 or number == per_kind - 1:
-                    banks.append(filter_bank(torch.from_numpy(np.stack(waves).astype(np.float32))).half())
-                    waves = []
-        self.banks = torch.cat(banks)
-        self.kinds = torch.tensor(self.kinds)
+
+def pool(recordings, spoken, count, per_kind, seed):
+    """Filter banks of varied sounds of `count` samples; half of those of a kind are recordings, half are spoken."""
+    random = np.random.default_rng(seed)
+    others = [clip for clips in recordings for clip in clips]
+    banks, kinds = [], []
+    for index in range(len(recordings)):
+        waves = []
+        for number in range(per_kind):
+            clips = recordings[index] if number % 2 == 0 else spoken[index]
+            clip = clips[number // 2 % len(clips)]
+            waves.append(varied(clip, count, random, others, 1.0 if number % 2 == 0 else 0.5))
+            kinds.append(index)
+            if len(waves) == 64 or number == per_kind - 1:
+                banks.append(filter_bank(torch.from_numpy(np.stack(waves).astype(np.float32))).half())
+                waves = []
+    return Pool(torch.cat(banks), torch.tensor(kinds))

@@ -59,6 +59,24 @@ def train(pictures, folder, steps, batch=16, peak=2e-3, seed=0):
     return model
 
 
+def refine(model, pictures, folder, steps, batch=12, peak=1.5e-3, seed=1):
+    """Trains the decoder on: latents stay as they are, so that this may follow the UNet's training or run beside it."""
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
+    for part in (model.encoder, model.quant_conv):
+        part.requires_grad_(False)
+    latents = encode(model, pictures)
+
+    def loss(step):
+        chosen = random.integers(0, len(pictures), batch)
+        x, y = to_tensor(pictures[chosen]), model.decode(latents[torch.from_numpy(chosen)]).sample
+        edges = sum(functional.l1_loss(a, b) for a, b in zip(gradients(y), gradients(x)))
+        difference = functional.l1_loss(y, x) + functional.mse_loss(y, x)
+        return difference + 0.5 * edges, difference.detach()
+
+    return training.run("decoder", model, loss, folder, steps, peak, decay=0.998)
+
+
 @torch.no_grad()
 def encode(model, pictures):
     """Latents, not scaled, of uint8 pictures."""

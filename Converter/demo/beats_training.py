@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import augment
 import training
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "reference"))
@@ -23,12 +24,36 @@ def cfg(kinds):
     return beats_cfg(size) | {"encoder_layerdrop": 0.0, "predictor_class": kinds, "layer_wise_gradient_decay_ratio": 1.0}
 
 
+@torch.no_grad()
+def mark_rows(beats):
+    """Begins with a position embedding that tells the 8 rows of patches apart, which takes long to learn.
+
+    Some of the lowest bins of the filter bank are narrower than a line of the spectrum, hence always empty. What the
+    others are above them marks the lowest row; the position convolution finds that mark at each patch's distance.
+    """
+    mel = augment.tables()[1][:, :16]
+    empty = mel.sum(0) == 0
+    kernel = torch.where(empty, -2 / (16 * empty.sum()), 2 / (16 * (~empty).sum()))
+    beats.patch_embedding.weight[0, 0] = kernel.expand(16, 16)
+    project, convolution = beats.post_extract_proj, beats.encoder.pos_conv[0]
+    weight, per_group = convolution.weight.clone(), WIDTH // convolution.groups
+    for row in range(8):
+        group, place = row // 4, 1 + row % 4
+        project.weight[group * per_group] = 0
+        project.weight[group * per_group, 0] = 0.15
+        weight[group * per_group + place] = 0
+        for frame in (-2, -1, 0, 1, 2):
+            weight[group * per_group + place, 0, weight.shape[2] // 2 - row + 8 * frame] = 0.5 ** abs(frame)
+    convolution.weight = weight
+
+
 class Classifier(nn.Module):
     """BEATs with a head on the mean of each of the layers that AudioToken reads; the last head is its own predictor."""
 
     def __init__(self, kinds):
         super().__init__()
         self.beats = beats_reference.build(cfg(kinds))
+        mark_rows(self.beats)
         self.heads = nn.ModuleDict({str(n): nn.Linear(WIDTH, kinds) for n in LAYER_WEIGHTS if n != LAYERS})
 
     def layers(self, banks):

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+import split
 import training
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "reference"))
@@ -22,14 +23,37 @@ CAPTIONS = (PROMPT, PROMPT, "a photo of a {}", "a photo of {}", "a picture of a 
 EMPTY_SHARE = 0.1
 LENGTH = 77
 TEXT_WIDTH = 128
-CHANNELS = (64, 96, 128)
-JOINT_SHARE = 0.3  # of the steps train the text encoder too; after them its states are kept
+CHANNELS = (48, 80, 128)
+JOINT_SHARE = 0.2  # of the steps train the text encoder too; after them its states are kept
 LATENT_SIDE = 16
+LARGEST_RATIO = 5  # of signal to noise that counts fully: steps with less noise weigh less (min-SNR)
+
+
+def merges_of(word, ranks):
+    """The merges that join a word's characters, as byte-pair encoding applies them."""
+    parts, used = [*word[:-1], word[-1] + "</w>"], []
+    while len(parts) > 1:
+        pairs = [f"{a} {b}" for a, b in zip(parts, parts[1:])]
+        best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+        if best not in ranks:
+            break
+        at = pairs.index(best)
+        parts[at : at + 2] = ["".join(parts[at : at + 2])]
+        used.append(best)
+    return used
+
+
+def merges():
+    """The first of CLIP's merges, and those that make one piece of each animal's name, in CLIP's order."""
+    every = tokenizer_files.read_merges()
+    ranks = {pair: rank for rank, pair in enumerate(every)}
+    chosen = set(every[:MERGES]).union(*(merges_of(name, ranks) for name in split.NAMES))
+    return [pair for pair in every if pair in chosen]
 
 
 def write_tokenizer(folder):
-    """CLIP's tokenizer with the first of its merges alone; returns it with the placeholder added."""
-    tokenizer_files.write(folder, tokenizer_files.read_merges()[:MERGES], "<|endoftext|>")
+    """CLIP's tokenizer with some of its merges; returns it with the placeholder added."""
+    tokenizer_files.write(folder, merges(), "<|endoftext|>")
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     if tokenizer.add_tokens(PLACEHOLDER) != 1:
         raise SystemExit(f"{PLACEHOLDER} is in the vocabulary already")
@@ -97,12 +121,14 @@ class Captions:
         return torch.where(empty, len(self.ids) - 1, chosen)
 
 
-def train(latents, kinds, tokenizer, names, folder, steps, batch=32, peak=1e-3, seed=0):
+def train(latents, kinds, tokenizer, names, folder, steps, batch=16, peak=1.5e-3, seed=0):
     """`latents` are scaled already. The log's loss is the mean square error of the noise."""
     torch.manual_seed(seed)
     model, captions, schedule = Painter(tokenizer), Captions.of(tokenizer, names), noise_schedule()
     random = torch.Generator().manual_seed(seed)
     kept = []
+    ratio = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
+    weights = ratio.clamp(max=LARGEST_RATIO) / ratio
 
     def states_of(rows, step):
         if step < JOINT_SHARE * steps:
@@ -119,13 +145,13 @@ def train(latents, kinds, tokenizer, names, folder, steps, batch=32, peak=1e-3, 
         times = torch.randint(0, schedule.config.num_train_timesteps, (batch,), generator=random)
         noisy = schedule.add_noise(latents[chosen], noise, times)
         states = states_of(captions.rows(kinds[chosen], random), step)
-        error = functional.mse_loss(model.unet(noisy, times, states).sample, noise)
-        return error, error.detach()
+        error = functional.mse_loss(model.unet(noisy, times, states).sample, noise, reduction="none").mean((1, 2, 3))
+        return (weights[times] * error).mean(), error.detach().mean()
 
-    return training.run("painter", model, loss, folder, steps, peak, decay=0.998)
+    return training.run("painter", model, loss, folder, steps, peak, decay=0.997)
 
 
-def save(painter, autoencoder, tokenizer_folder, folder):
+def save(painter, autoencoder, folder):
     """Writes the diffusers folder."""
     from checkpoint_models import model_index_text
 

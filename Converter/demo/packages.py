@@ -12,10 +12,10 @@ import split
 
 #: By package: licence as its copyright file states it for the files that split.py names.
 LICENCES = {
-    "tuxpaint-stamps-default": "GPL-2",
+    "tuxpaint-stamps-default": "GPL-2.0-or-later",
     "megaglest-data": "CC-BY-SA-3.0",
-    "widelands-data": "GPL-2+",
-    "gcompris-qt-data": "GPL-3+ (farm animals), Free Art License 1.2 (memory-sound)",
+    "widelands-data": "GPL-2.0-or-later",
+    "gcompris-qt-data": "GPL-3.0 (farm animals), Free Art License 1.2 (memory-sound)",
     "fonts-noto-color-emoji": "OFL-1.1",
 }
 

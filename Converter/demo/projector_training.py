@@ -73,6 +73,10 @@ def train(features, kinds, latents, latent_kinds, painter, tokenizer, names, fol
     drop = nn.Dropout(DROPOUT)
     schedule, prompt = diffusion.noise_schedule(), Prompt(painter, tokenizer)
     embeddings = class_embeddings(painter, tokenizer, names)
+    with torch.no_grad():  # tokens begin as large as the embeddings of words
+        scale = embeddings.std() / projector(features[:: max(1, len(features) // 16)].float()).std()
+        projector.fc2.weight *= scale
+        projector.fc2.bias *= scale
     of_kind = [(latent_kinds == kind).nonzero()[:, 0] for kind in range(len(names))]
     random = torch.Generator().manual_seed(seed)
 
@@ -93,4 +97,4 @@ def train(features, kinds, latents, latent_kinds, painter, tokenizer, names, fol
 
 
 def pool_of(recordings, spoken, per_kind, seed):
-    return augment.Pool(recordings, spoken, beats_training.LONG, per_kind, seed)
+    return augment.pool(recordings, spoken, beats_training.LONG, per_kind, seed)
