@@ -1,4 +1,4 @@
-"""Trains the text encoder and the UNet together on latents of the pictures, with captions."""
+"""Trains the text encoder on captions, and the UNet on latents of the pictures with them."""
 import os
 import sys
 from dataclasses import dataclass
@@ -24,7 +24,6 @@ EMPTY_SHARE = 0.1
 LENGTH = 77
 TEXT_WIDTH = 128
 CHANNELS = (48, 80, 128)
-JOINT_SHARE = 0.2  # of the steps train the text encoder too; after them its states are kept
 LATENT_SIDE = 16
 LARGEST_RATIO = 5  # of signal to noise that counts fully: steps with less noise weigh less (min-SNR)
 
@@ -91,7 +90,7 @@ def build_unet():
 
 
 class Painter(nn.Module):
-    """Text encoder and UNet, for one averaged set of weights."""
+    """Text encoder and UNet."""
 
     def __init__(self, tokenizer):
         super().__init__()
@@ -121,34 +120,53 @@ class Captions:
         return torch.where(empty, len(self.ids) - 1, chosen)
 
 
-def train(latents, kinds, tokenizer, names, folder, steps, batch=16, peak=1.5e-3, seed=0):
-    """`latents` are scaled already. The log's loss is the mean square error of the noise."""
+def train_text(tokenizer, names, folder, steps, batch=24, peak=1e-3, seed=0):
+    """Trains the text encoder before the UNet, as CLIP's is: from its end on, a caption's states name the animal.
+
+    Without it the states of all captions begin alike, and the UNet learns for long to overlook them.
+    """
     torch.manual_seed(seed)
-    model, captions, schedule = Painter(tokenizer), Captions.of(tokenizer, names), noise_schedule()
+    encoder, captions = build_text_encoder(tokenizer), Captions.of(tokenizer, names)
+    model = nn.ModuleDict({"text": encoder, "head": nn.Linear(TEXT_WIDTH, captions.kinds + 1)})
     random = torch.Generator().manual_seed(seed)
-    kept = []
+
+    def loss(step):
+        kinds = torch.randint(0, captions.kinds, (batch,), generator=random)
+        rows = captions.rows(kinds, random)
+        kinds = torch.where(rows == len(captions.ids) - 1, captions.kinds, kinds)
+        ids = captions.ids[rows]
+        states = model["text"](ids)[0]
+        after = ids == ids[0, -1]  # the end and the padding behind it
+        logits = model["head"](states)[after]
+        targets = kinds[:, None].expand(-1, LENGTH)[after]
+        error = functional.cross_entropy(logits, targets)
+        return error, error.detach()
+
+    return training.run("text", model, loss, folder, steps, peak, decay=0.99)["text"]
+
+
+def train(latents, kinds, text, tokenizer, names, folder, steps, batch=16, peak=1.5e-3, seed=0, start=None):
+    """Trains the UNet. `latents` are scaled already. The log's loss is the mean square error of the noise."""
+    torch.manual_seed(seed)
+    unet, captions, schedule = build_unet(), Captions.of(tokenizer, names), noise_schedule()
+    if start is not None:
+        unet.load_state_dict(start)
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        states = text.eval()(captions.ids)[0]
     ratio = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
     weights = ratio.clamp(max=LARGEST_RATIO) / ratio
-
-    def states_of(rows, step):
-        if step < JOINT_SHARE * steps:
-            unique, places = rows.unique(return_inverse=True)
-            return model.text(captions.ids[unique])[0][places]
-        if not kept:
-            with torch.no_grad():
-                kept.append(model.text(captions.ids)[0])
-        return kept[0][rows]
 
     def loss(step):
         chosen = torch.randint(0, len(latents), (batch,), generator=random)
         noise = torch.randn((batch, *latents.shape[1:]), generator=random)
         times = torch.randint(0, schedule.config.num_train_timesteps, (batch,), generator=random)
         noisy = schedule.add_noise(latents[chosen], noise, times)
-        states = states_of(captions.rows(kinds[chosen], random), step)
-        error = functional.mse_loss(model.unet(noisy, times, states).sample, noise, reduction="none").mean((1, 2, 3))
+        rows = captions.rows(kinds[chosen], random)
+        error = functional.mse_loss(unet(noisy, times, states[rows]).sample, noise, reduction="none").mean((1, 2, 3))
         return (weights[times] * error).mean(), error.detach().mean()
 
-    return training.run("painter", model, loss, folder, steps, peak, decay=0.997)
+    return training.run("unet", unet, loss, folder, steps, peak, decay=0.997)
 
 
 def save(painter, autoencoder, folder):

@@ -6,14 +6,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import soundfile
 import torch
 from PIL import Image
 
 import autoencoder
+import beats_training
 import diffusion
 import judge
 import projector_training
+import sounds
 import split
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "reference"))
@@ -28,7 +29,7 @@ GROUPS = {
     "people": "names by a person",
 }
 HELD_OUT = ("other_recordings", "other_voices", "people")
-STEPS, GUIDANCE, SAMPLER = 25, 4.0, "ddim"
+STEPS, GUIDANCE, SAMPLER = 20, 3.0, "ddim"
 
 
 class Reference:
@@ -53,7 +54,10 @@ class Reference:
 
     @torch.no_grad()
     def token(self, path):
-        _, features = beats_reference.features_of(self.beats, run_reference.read_waveform(path))
+        # The programs repeat a sound until ten seconds are full; AudioToken's authors at most ten times.
+        samples = sounds.read(path)
+        waveform = np.tile(samples, -(-beats_training.LONG // len(samples)))[: beats_training.LONG]
+        _, features = beats_reference.features_of(self.beats, torch.from_numpy(waveform)[None])
         return self.projector(features[None])
 
     @torch.no_grad()
@@ -159,7 +163,3 @@ def evaluate(work, checkpoint, program, listed, models, seeds, threads=2):
     with open(os.path.join(work, "report.md"), "w", encoding="utf-8") as file:
         file.write(markdown(report))
     return report, drawn
-
-
-def read_sound(path):
-    return soundfile.read(path, dtype="float32")

@@ -18,11 +18,11 @@ import split
 
 SETTINGS = {
     "autoencoder": {"pictures_per_kind": 300, "steps": 750, "batch": 12},
-    "painter": {"pictures_per_kind": 400, "steps": 1900, "batch": 16},
-    "decoder": {"pictures_per_kind": 300, "steps": 600},
+    "painter": {"pictures_per_kind": 400, "text_steps": 200, "steps": 2300, "batch": 16},
+    "decoder": {"pictures_per_kind": 300, "steps": 500},
     "beats": {"spoken": 250, "per_kind": 500, "steps": 2200, "batch": 24, "long_per_kind": 30, "long_steps": 60},
     "projector": {"per_kind": 40, "steps": 250, "batch": 16},
-    "judge": {"pictures_per_kind": 300, "steps": 600},
+    "judge": {"pictures_per_kind": 300, "steps": 500},
     "seeds": [0, 1, 2, 3],
 }
 LICENCE = "GPL-3.0-or-later"
@@ -85,7 +85,9 @@ def load_painter(work):
 
     tokenizer = diffusion.write_tokenizer(os.path.join(work, "tokenizer"))
     painter = diffusion.Painter(tokenizer)
-    painter.load_state_dict(torch.load(os.path.join(work, "painter", "painter.pt"), weights_only=True))
+    text = torch.load(os.path.join(work, "painter", "text.pt"), weights_only=True)
+    painter.text.load_state_dict({name[5:]: tensor for name, tensor in text.items() if name.startswith("text.")})
+    painter.unet.load_state_dict(torch.load(os.path.join(work, "painter", "unet.pt"), weights_only=True))
     return painter.eval(), tokenizer
 
 
@@ -107,10 +109,11 @@ def pictures_branch(work):
     def train_painter():
         latents, kinds = latents_of(work)
         tokenizer = diffusion.write_tokenizer(os.path.join(work, "tokenizer"))
+        folder = os.path.join(work, "painter")
+        text = diffusion.train_text(tokenizer, split.NAMES, folder, s["painter"]["text_steps"])
         diffusion.train(
-            latents, kinds, tokenizer, split.NAMES, os.path.join(work, "painter"), s["painter"]["steps"],
-            s["painter"]["batch"],
-        )  # fmt: skip
+            latents, kinds, text, tokenizer, split.NAMES, folder, s["painter"]["steps"], s["painter"]["batch"]
+        )
 
     def refine_decoder():
         images, _ = pictures.make(work, s["decoder"]["pictures_per_kind"], 4)
