@@ -20,7 +20,14 @@ SETTINGS = {
     "autoencoder": {"pictures_per_kind": 300, "steps": 750, "batch": 12},
     "painter": {"pictures_per_kind": 400, "text_steps": 200, "steps": 2300, "batch": 16},
     "decoder": {"pictures_per_kind": 300, "steps": 500},
-    "beats": {"spoken": 250, "per_kind": 500, "steps": 2200, "batch": 24, "long_per_kind": 30, "long_steps": 60},
+    "beats": {
+        "rounds": [
+            {"spoken": 250, "per_kind": 500, "steps": 2200, "peak": 1.2e-3, "mixing": 0.25},
+            {"spoken": 300, "per_kind": 800, "steps": 5000, "peak": 1e-3, "mixing": 0.1},
+        ],
+        "batch": 24,
+        "long": {"spoken": 250, "per_kind": 30, "steps": 100, "batch": 6, "peak": 1e-4},
+    },
     "projector": {"per_kind": 40, "steps": 250, "batch": 16},
     "judge": {"pictures_per_kind": 300, "steps": 500},
     "seeds": [0, 1],
@@ -153,18 +160,25 @@ def sounds_branch(work):
     folder, kinds = os.path.join(work, "beats"), len(split.NAMES)
     os.makedirs(folder, exist_ok=True)
 
-    def pool(name, samples, per_kind, seed):
+    def pool(name, samples, spoken, per_kind, seed):
         def make():
-            said = sounds.spoken(b["spoken"], seed)
+            said = sounds.spoken(spoken, seed)
             return tuple(augment.pool(sounds.recordings(work), said, samples, per_kind, seed))
 
         return augment.Pool(*kept(os.path.join(folder, f"{name}-pool.pt"), make))
 
     def train_beats():
-        short = pool("short", beats_training.SHORT, b["per_kind"], 0)
-        model = beats_training.train("short", short, folder, b["steps"], b["batch"], 1.2e-3, kinds, mixing=0.25)
-        long = pool("long", beats_training.LONG, b["long_per_kind"], 1)
-        model = beats_training.train("long", long, folder, b["long_steps"], 6, 1e-4, kinds, model, mixing=0)
+        """Rounds of short sounds, each with new ones and a new rise and fall of the rate; then the full length."""
+        model = None
+        for number, r in enumerate(b["rounds"]):
+            name = f"short-{number}"
+            heard = pool(name, beats_training.SHORT, r["spoken"], r["per_kind"], seed=2 * number)
+            model = beats_training.train(
+                name, heard, folder, r["steps"], b["batch"], r["peak"], kinds, model, number, r["mixing"]
+            )
+        r = b["long"]
+        heard = pool("long", beats_training.LONG, r["spoken"], r["per_kind"], seed=1)
+        model = beats_training.train("long", heard, folder, r["steps"], r["batch"], r["peak"], kinds, model, mixing=0)
         beats_training.save(model, os.path.join(folder, "beats.pt"))
 
     stages("beats", b, train_beats)
