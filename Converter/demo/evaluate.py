@@ -68,23 +68,24 @@ class Reference:
         return autoencoder.to_pictures(self.vae.decode(latents / self.vae.config.scaling_factor).sample)
 
 
-def draw_with_program(program, model, jobs, folder, threads):
-    """Pictures of (sound, seed) jobs by `audiotoken generate`; those that are there already stay."""
+def draw_with_program(program, model, sounds_at, seeds, folder, threads):
+    """Pictures of each sound with each seed by `audiotoken generate`; those that are there already stay."""
     os.makedirs(folder, exist_ok=True)
+    choices = [word for seed in seeds for word in ("--seed", str(seed))]
 
-    def one(job):
-        sound, seed = job
-        out = os.path.join(folder, f"{os.path.basename(sound)}-{seed}.png")
-        if not os.path.exists(out):
+    def one(sound):
+        name = os.path.splitext(os.path.basename(sound))[0]
+        paths = [os.path.join(folder, f"{name}-seed{seed}.png") for seed in seeds]
+        if not all(os.path.exists(path) for path in paths):
             subprocess.run(
-                [program, "generate", model, sound, "-o", out, "--steps", str(STEPS), "--guidance", str(GUIDANCE)]
-                + ["--sampler", SAMPLER, "--seed", str(seed), "--threads", "1", "--quiet"],
+                [program, "generate", model, sound, "--pictures", folder, *choices, "--steps", str(STEPS)]
+                + ["--guidance", str(GUIDANCE), "--sampler", SAMPLER, "--threads", "1", "--quiet"],
                 check=True,
             )
-        return np.asarray(Image.open(out).convert("RGB"))
+        return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
 
     with ThreadPoolExecutor(threads) as workers:
-        return np.stack(list(workers.map(one, jobs)))
+        return np.concatenate(list(workers.map(one, sounds_at)))
 
 
 def decibels(a, b):
@@ -137,9 +138,9 @@ def evaluate(work, checkpoint, program, listed, models, seeds, threads=2):
             print("pytorch", number, "of", len(listed), flush=True)
     drawn["pytorch"] = np.concatenate(drawn["pytorch"])
     jobs = [(group, kind, path) for group, kind, path in listed for _ in seeds]
-    calls = [(path, seed) for _, _, path in listed for seed in seeds]
+    paths = [path for _, _, path in listed]
     for name, model in models.items():
-        drawn[name] = draw_with_program(program, model, calls, os.path.join(work, "drawn", name), threads)
+        drawn[name] = draw_with_program(program, model, paths, seeds, os.path.join(work, "drawn", name), threads)
         print(name, "drawn", flush=True)
     report = {
         "steps": STEPS, "guidance": GUIDANCE, "sampler": SAMPLER, "seeds": list(seeds),

@@ -30,10 +30,9 @@ SETTINGS = {
     },
     "projector": {"per_kind": 40, "steps": 250, "batch": 16},
     "judge": {"pictures_per_kind": 300, "steps": 500},
-    "seeds": [0, 1],
+    "seeds": [0, 1, 2, 3],
 }
 LICENCE = "GPL-3.0-or-later"
-
 
 
 class Stages:
