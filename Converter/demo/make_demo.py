@@ -28,7 +28,7 @@ SETTINGS = {
         "batch": 24,
         "long": {"spoken": 250, "per_kind": 30, "steps": 100, "batch": 6, "peak": 1e-4},
     },
-    "projector": {"per_kind": 40, "steps": 250, "batch": 16},
+    "projector": {"per_kind": 60, "steps": 450, "batch": 16},
     "judge": {"pictures_per_kind": 300, "steps": 500},
     "seeds": [0, 1, 2, 3],
 }
