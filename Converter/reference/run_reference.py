@@ -85,10 +85,10 @@ def load_scheduler(folder, name):
     return getattr(diffusers, name or config["_class_name"]).from_config(config)
 
 
-def sample(unet, scheduler, states, options, put):
-    """Returns the final latents [1, 4, height / 8, width / 8]."""
-    native = unet.config.sample_size * 8
-    height, width = (options.height or native) // 8, (options.width or native) // 8
+def sample(unet, scheduler, states, options, put, scale=8):
+    """Returns the final latents [1, 4, height / scale, width / scale]."""
+    native = unet.config.sample_size * scale
+    height, width = (options.height or native) // scale, (options.width or native) // scale
     generator = torch.Generator("cpu").manual_seed(options.seed)
     noise = torch.randn((1, 4, height, width), generator=generator)
     put("noise", noise[0])
@@ -119,8 +119,9 @@ def run(checkpoint, wav, options, put):
     if options.lora:
         fold_lora(unet, torch.load(os.path.join(checkpoint, "lora.bin"), weights_only=True))
     scheduler = load_scheduler(folder, options.scheduler)
-    latents = sample(unet, scheduler, states, options, put)
     vae = AutoencoderKL.from_pretrained(os.path.join(folder, "vae")).float().eval()
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    latents = sample(unet, scheduler, states, options, put, scale)
     image = vae.decode(latents / vae.config.scaling_factor).sample[0]
     image = (image / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
     put("image", image)

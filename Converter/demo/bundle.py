@@ -1,0 +1,39 @@
+"""Copies what the product bundles: the int8 file, and some of the held-out sounds as FLAC at 16 kHz."""
+import os
+import shutil
+
+import soundfile
+
+import split
+
+#: (file, kind, group, number within the group), sounds that training never heard.
+SOUNDS = (
+    ("dog.flac", "dog", "other_recordings", 0),
+    ("duck.flac", "duck", "other_recordings", 1),
+    ("sheep.flac", "sheep", "other_recordings", 3),
+    ("wolf.flac", "wolf", "other_recordings", 2),
+    ("says-cat.flac", "cat", "other_voices", 4),
+    ("says-chicken.flac", "chicken", "other_voices", 1),
+    ("says-owl.flac", "owl", "other_voices", 0),
+    ("says-cow.flac", "cow", "people", 0),
+)
+
+
+def source(kind_name, group, number):
+    """Where a sound comes from, in words."""
+    kind = split.KINDS[split.NAMES.index(kind_name)]
+    if group == "other_voices":
+        language, variant = split.HELD_OUT_VOICES[number]
+        return f'eSpeak NG, voice {language}+{variant}, "{split.HELD_OUT_PHRASE.format(name=kind_name)}"'
+    return {"other_recordings": kind.held_out, "people": (kind.spoken,)}[group][number]
+
+
+def bundle(work, weights):
+    """`weights` is the folder Weights of the repository."""
+    shutil.copyfile(os.path.join(work, "demo-int8.gguf"), os.path.join(weights, "demo.gguf"))
+    folder = os.path.join(weights, "sounds")
+    os.makedirs(folder, exist_ok=True)
+    for name, kind, group, number in SOUNDS:
+        samples, rate = soundfile.read(os.path.join(work, "evaluation", f"{group}-{kind}-{number}.wav"))
+        soundfile.write(os.path.join(folder, name), samples[: 4 * rate], rate, subtype="PCM_16")
+        print(name, source(kind, group, number))
