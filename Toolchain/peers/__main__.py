@@ -49,7 +49,7 @@ def parse():
     parser.add_argument("--peers", type=peer_names)
     parser.add_argument("--checkpoint")
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--codes", choices=("fours", "pairs", "full"), default="fours")
+    parser.add_argument("--codes", choices=("fours", "pairs", "full"), default="pairs")
     parser.add_argument("--peers-only", action="store_true")
     parser.add_argument("--work", required=True)
     parser.add_argument("--output", required=True)
