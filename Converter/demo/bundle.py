@@ -9,7 +9,7 @@ import split
 #: (file, kind, group, number within the group), sounds that training never heard.
 SOUNDS = (
     ("dog.flac", "dog", "other_recordings", 0),
-    ("duck.flac", "duck", "other_recordings", 1),
+    ("duck.flac", "duck", "other_recordings", 0),
     ("sheep.flac", "sheep", "other_recordings", 3),
     ("wolf.flac", "wolf", "other_recordings", 2),
     ("says-cat.flac", "cat", "other_voices", 4),
