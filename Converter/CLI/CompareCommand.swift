@@ -5,6 +5,8 @@ import Foundation
 import Quality
 import WeightFile
 
+extension SamplerChoice: ExpressibleByArgument {}
+
 /// What two models are compared on.
 struct ComparisonOptions: ParsableArguments {
   @Option(help: "A sound to compare on. May be given several times.")
@@ -16,14 +18,25 @@ struct ComparisonOptions: ParsableArguments {
   @Option(help: "Sampling steps of each picture, 20 by default.")
   var steps: Int?
 
+  @Option(help: "How strictly to follow the prompt, 7.5 by default.")
+  var guidance: Float?
+
+  @Option(help: "The sampler: pndm or ddim; the model's own by default.")
+  var sampler: SamplerChoice?
+
   func settings() throws(AudioTokenError) -> ComparisonSettings {
-    try ComparisonSettings(sounds: sound, seeds: seed, steps: steps ?? 20)
+    try ComparisonSettings(
+      sounds: sound, seeds: seed, steps: steps ?? 20, guidance: guidance ?? GenerationSettings().guidance,
+      sampler: sampler)
   }
 
   /// For conversions that compare nothing.
   func requireUnused() throws(AudioTokenError) {
-    for (option, isGiven) in [("--sound", !sound.isEmpty), ("--seed", !seed.isEmpty), ("--steps", steps != nil)]
-    where isGiven {
+    let given = [
+      ("--sound", !sound.isEmpty), ("--seed", !seed.isEmpty), ("--steps", steps != nil),
+      ("--guidance", guidance != nil), ("--sampler", sampler != nil),
+    ]
+    for (option, isGiven) in given where isGiven {
       throw AudioTokenError(.usage, "\(option) says how to compare; give --quality FOLDER too, or leave it out.")
     }
   }

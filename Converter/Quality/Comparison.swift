@@ -7,15 +7,25 @@ package struct ComparisonSettings: Sendable {
   package var sounds: [String]
   package var seeds: [UInt64]
   package var steps: Int
+  package var guidance: Float
+  /// The model's own where nil.
+  package var sampler: SamplerChoice?
 
   /// Finds out what is wrong with the settings and the sounds, before any work.
-  package init(sounds: [String], seeds: [UInt64], steps: Int) throws(AudioTokenError) {
+  package init(
+    sounds: [String], seeds: [UInt64], steps: Int, guidance: Float = GenerationSettings().guidance,
+    sampler: SamplerChoice? = nil
+  ) throws(AudioTokenError) {
     (self.sounds, self.seeds, self.steps) = (sounds, seeds.isEmpty ? [0] : seeds, steps)
+    (self.guidance, self.sampler) = (guidance, sampler)
     if sounds.isEmpty {
       throw AudioTokenError(.usage, "There is no sound to compare on; give one or more with --sound FILE.")
     }
     guard (1...1000).contains(steps) else {
       throw AudioTokenError(.usage, "--steps is \(steps), where 1 to 1000 is expected; 20 is usual.")
+    }
+    guard (0...1000).contains(guidance) else {
+      throw AudioTokenError(.usage, "--guidance is \(guidance), where 0 to 1000 is expected; 7.5 is usual.")
     }
     if let twice = seeds.indices.first(where: { seeds[..<$0].contains(seeds[$0]) }) {
       throw AudioTokenError(.usage, "--seed \(seeds[twice]) is given twice; each seed makes one picture of a sound.")
@@ -100,6 +110,8 @@ package final class Comparison {
     for (index, (sound, seed)) in pairs.enumerated() {
       var settings = GenerationSettings()
       settings.steps = comparison.steps
+      settings.guidance = comparison.guidance
+      settings.sampler = comparison.sampler
       settings.seed = seed
       func generate(_ pipeline: Pipeline, isExact: Bool) throws(AudioTokenError) -> (Picture, TensorCollection) {
         let tensors = TensorCollection()

@@ -78,7 +78,7 @@ import Testing
 
   @Test func twoFilesCompareAsTheConversionDoes() throws {
     let tiny = try TinyModel.shared
-    let settings = ["--sound", TinyModel.sound, "--steps", "2", "--quiet"]
+    let settings = ["--sound", TinyModel.sound, "--steps", "2", "--guidance", "3", "--sampler", "ddim", "--quiet"]
     try succeed(
       .convert, TinyModel.conversion(of: tiny.checkpoint, to: folder / "f.gguf") + ["--weights", "f32", "--quiet"])
     try succeed(.convert, ["compare", tiny.model, folder / "f.gguf", "-o", folder / "a"] + settings)
@@ -89,6 +89,8 @@ import Testing
     let (first, second) = (try values(report("a"), "layers"), try values(report("b"), "layers"))
     #expect(first.count > 300)
     #expect(NSArray(array: first) == NSArray(array: second))
+    let text = try String(contentsOfFile: folder / "a/report.md", encoding: .utf8)
+    #expect(text.contains("2 steps of ddim with guidance 3"))
   }
 
   @Test func whatCannotBeComparedIsRefusedBeforeTheWork() throws {
@@ -106,6 +108,7 @@ import Testing
       try refuses(base + folder + ["--sound", missing], 66, naming: missing)
       try refuses(base + folder + ["--sound", tiny.model], 65, naming: tiny.model)
       try refuses(base + folder + sound + ["--steps", "0"], 64, naming: "--steps")
+      try refuses(base + folder + sound + ["--guidance=-1"], 64, naming: "--guidance")
       try refuses(base + folder + sound + ["--seed=3", "--seed=3"], 64, naming: "--seed 3")
       let unreadable = try run(.convert, base + folder + sound + ["--seed", "one"])
       #expect(unreadable.exitCode == 64 && unreadable.errors.hasPrefix("Error: "))
@@ -115,7 +118,7 @@ import Testing
         try refuses(base + sound + [option, place], 73, naming: place)
       }
     }
-    for option in [["--sound", missing], ["--seed", "1"], ["--steps", "3"]] {
+    for option in [["--sound", missing], ["--seed", "1"], ["--steps", "3"], ["--sampler", "ddim"]] {
       try refuses(converting + option, 64, naming: option[0])
     }
     try refuses(["compare", tiny.model, missing] + sound, 66, naming: missing)
