@@ -32,7 +32,7 @@ let package = Package(
     .target(
       name: "Converter", dependencies: ["AudioToken", "Checkpoints", "Models", "WeightFile"], path: "Converter",
       exclude: [
-        "CLI", "Checkpoints", "Quality", "RandomCheckpoint", "RandomCheckpointCLI", "reference",
+        "CLI", "Checkpoints", "Quality", "RandomCheckpoint", "RandomCheckpointCLI", "demo", "reference",
         "Resources/clip_merges.LICENSE.txt",
       ],
       sources: ["Library"], resources: [.copy("Resources/clip_merges.txt")]),
