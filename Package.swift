@@ -45,7 +45,7 @@ let package = Package(
       dependencies: ["AudioToken", "Converter", "Models", "Quality", "Tensors", "WeightFile", argumentParser],
       path: "Converter/CLI"),
 
-    // Checkpoints with random weights, for the tests and the demonstration.
+    // Checkpoints with random weights, for the tests.
     .target(name: "RandomCheckpoint", dependencies: ["WeightFile"], path: "Converter/RandomCheckpoint"),
     .executableTarget(
       name: "RandomCheckpointCLI", dependencies: ["RandomCheckpoint"], path: "Converter/RandomCheckpointCLI"),

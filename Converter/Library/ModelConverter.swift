@@ -14,7 +14,7 @@ package struct ConversionJob: Sendable {
   package var configFolder: String?
   package var predictionType: String?
   package var weights: WeightType
-  /// nil: pairs, unless they cost too much.
+  /// nil: the fastest that costs little.
   package var codes: CodeForm?
   package var output: String
   package var licence: String?

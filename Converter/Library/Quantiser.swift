@@ -162,6 +162,10 @@ package enum Quantiser {
     Block(lowHalf: pairs(x.lowHalf), highHalf: pairs(x.highHalf))
   }
 
+  private static var isOdd: SIMDMask<SIMD4<Int32>> {
+    @inline(__always) get { unsafeBitCast(SIMD4<Int32>(0, -1, 0, -1), to: SIMDMask<SIMD4<Int32>>.self) }
+  }
+
   @inline(__always)
   private static func pairs(_ x: Half) -> Half {
     let signs = unsafeBitCast(x, to: SIMD4<UInt32>.self) & 0x8000_0000
@@ -171,8 +175,9 @@ package enum Quantiser {
     let isSameSign = ~(signs ^ unsafeBitCast(swapped(x), to: SIMD4<UInt32>.self))
     let room = unsafeBitCast(sumLimit - (plain + swapped(plain)), to: SIMD4<UInt32>.self)
     let isOver = unsafeBitCast(unsafeBitCast(room & isSameSign, to: SIMD4<Int32>.self) &>> 31, to: SIMD4<UInt32>.self)
-    // Halves are rounded to even: the one down, the other up.
-    let shared = ((sumLimit + own - other) * 0.5 + roundingMagic) - roundingMagic
+    // One share is rounded, and the other is what it leaves.
+    let share = ((sumLimit + own - other) * 0.5 + roundingMagic) - roundingMagic
+    let shared = share.replacing(with: sumLimit - swapped(share), where: isOdd)
     let codes =
       unsafeBitCast(shared, to: SIMD4<UInt32>.self) & isOver | unsafeBitCast(plain, to: SIMD4<UInt32>.self) & ~isOver
     return unsafeBitCast(codes | signs, to: Half.self)

@@ -72,11 +72,15 @@ package final class Comparison {
     exact = try Pipeline(model: original, threads: threads)
     names = (model, original)
     guard try Self.configuration(self.model) == Self.configuration(exact),
-      self.model.nativeSize == exact.nativeSize
+      self.model.nativeSize == exact.nativeSize, Self.promptLength(self.model) == Self.promptLength(exact)
     else {
       throw AudioTokenError(
         .data, "\(model) and \(original) are networks of different sizes; give two files of one model.")
     }
+  }
+
+  private static func promptLength(_ pipeline: Pipeline) -> MetadataValue? {
+    pipeline.file.metadata["audiotoken.tokenizer.length"]
   }
 
   private static func configuration(_ pipeline: Pipeline) throws(AudioTokenError) -> ModelConfiguration {

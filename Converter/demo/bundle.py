@@ -1,6 +1,10 @@
-"""Copies what the product bundles: the int8 file, and some of the held-out sounds as FLAC at 16 kHz."""
+"""Copies what the product bundles: the int8 file, and four seconds of some of the held-out sounds as FLAC at 16 kHz.
+
+bundle.py WORK WEIGHTS
+"""
 import os
 import shutil
+import sys
 
 import soundfile
 
@@ -11,7 +15,7 @@ SOUNDS = (
     ("dog.flac", "dog", "other_recordings", 0),
     ("duck.flac", "duck", "other_recordings", 0),
     ("sheep.flac", "sheep", "other_recordings", 3),
-    ("wolf.flac", "wolf", "other_recordings", 2),
+    ("wolf.flac", "wolf", "other_recordings", 1),
     ("says-cat.flac", "cat", "other_voices", 4),
     ("says-chicken.flac", "chicken", "other_voices", 1),
     ("says-owl.flac", "owl", "other_voices", 0),
@@ -24,12 +28,11 @@ def source(kind_name, group, number):
     kind = split.KINDS[split.NAMES.index(kind_name)]
     if group == "other_voices":
         language, variant = split.HELD_OUT_VOICES[number]
-        return f'eSpeak NG, voice {language}+{variant}, "{split.HELD_OUT_PHRASE.format(name=kind_name)}"'
+        return f'eSpeak NG, voice {language}+{variant}, "{split.EVALUATED_PHRASE.format(name=kind_name)}"'
     return {"other_recordings": kind.held_out, "people": (kind.spoken,)}[group][number]
 
 
 def bundle(work, weights):
-    """`weights` is the folder Weights of the repository."""
     shutil.copyfile(os.path.join(work, "demo-int8.gguf"), os.path.join(weights, "demo.gguf"))
     folder = os.path.join(weights, "sounds")
     os.makedirs(folder, exist_ok=True)
@@ -37,3 +40,9 @@ def bundle(work, weights):
         samples, rate = soundfile.read(os.path.join(work, "evaluation", f"{group}-{kind}-{number}.wav"))
         soundfile.write(os.path.join(folder, name), samples[: 4 * rate], rate, subtype="PCM_16")
         print(name, source(kind, group, number))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: bundle.py WORK WEIGHTS: the work folder of make_demo.py, and the folder Weights")
+    bundle(*sys.argv[1:])

@@ -1,4 +1,5 @@
 """Draws every sound that is evaluated, with PyTorch and with `audiotoken`, and asks the judge what it sees."""
+import hashlib
 import json
 import os
 import subprocess
@@ -88,6 +89,13 @@ def draw_with_program(program, model, sounds_at, seeds, folder, threads):
         return np.concatenate(list(workers.map(one, sounds_at)))
 
 
+def drawings(work, name, model):
+    """A folder for what `name` draws with the weights of `model`, so that it is never taken for another model's."""
+    with open(model, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return os.path.join(work, "drawn", f"{name}-{digest}")
+
+
 def decibels(a, b):
     error = ((a.astype(np.float64) - b.astype(np.float64)) ** 2).mean((1, 2, 3))
     return 10 * np.log10(255**2 / np.maximum(error, 1e-9))
@@ -126,7 +134,7 @@ def evaluate(work, checkpoint, program, listed, models, seeds, threads=2):
     kind_judge.load_state_dict(torch.load(os.path.join(work, "judge", "judge.pt"), weights_only=True))
     kind_judge.eval()
     reference = Reference(checkpoint)
-    cache = os.path.join(work, "drawn", "pytorch")
+    cache = drawings(work, "pytorch", models[next(iter(models))])
     os.makedirs(cache, exist_ok=True)
     drawn = {"pytorch": []}
     for number, (_, _, path) in enumerate(listed):
@@ -140,7 +148,7 @@ def evaluate(work, checkpoint, program, listed, models, seeds, threads=2):
     jobs = [(group, kind, path) for group, kind, path in listed for _ in seeds]
     paths = [path for _, _, path in listed]
     for name, model in models.items():
-        drawn[name] = draw_with_program(program, model, paths, seeds, os.path.join(work, "drawn", name), threads)
+        drawn[name] = draw_with_program(program, model, paths, seeds, drawings(work, name, model), threads)
         print(name, "drawn", flush=True)
     report = {
         "steps": STEPS, "guidance": GUIDANCE, "sampler": SAMPLER, "seeds": list(seeds),

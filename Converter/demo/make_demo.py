@@ -4,7 +4,6 @@ Two branches train side by side, each on one processor: pictures (autoencoder, t
 (BEATs). The projector joins them. Each part goes on where it was cut off, and is skipped where it is done.
 """
 import argparse
-import hashlib
 import json
 import os
 import subprocess
@@ -32,7 +31,7 @@ SETTINGS = {
     "judge": {"pictures_per_kind": 300, "steps": 500},
     "seeds": [0, 1, 2, 3],
 }
-LICENCE = "GPL-3.0-or-later"
+LICENCE = "GPL-3.0-only"
 
 
 class Stages:
@@ -49,6 +48,8 @@ class Stages:
             with open(path, encoding="utf-8") as file:
                 if json.load(file)["settings"] == settings:
                     return
+            # What it made would be taken for what these settings make, here and in later stages.
+            raise SystemExit(f"{path}: {name} was made with other settings; give a new folder to --work")
         started = time.time()
         work()
         with open(path, "w", encoding="utf-8") as file:
@@ -126,7 +127,9 @@ def pictures_branch(work):
         model = autoencoder.refine(
             load_autoencoder(work), images, os.path.join(work, "autoencoder"), s["decoder"]["steps"]
         )
-        model.save_pretrained(os.path.join(work, "vae-refined"))
+        folder = os.path.join(work, "vae-refined")
+        model.save_pretrained(folder + ".new")
+        os.replace(folder + ".new", folder)
 
     def train_judge():
         images, kinds = pictures.make(work, s["judge"]["pictures_per_kind"], 2)

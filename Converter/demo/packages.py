@@ -10,6 +10,19 @@ import tarfile
 import qt_resources
 import split
 
+#: Version and SHA-256 of each package: those of Debian 12.
+PINNED = {
+    "tuxpaint-stamps-default": (
+        "2022.06.04-1", "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34"
+    ),
+    "megaglest-data": ("3.13.0-3", "ed4783d9fc78e201a548b266f7c30325eb16cfd58a20bf4597dd6e622f84a07e"),
+    "widelands-data": ("2:1.1-3", "0e23d645b15bcfb9e3bcae0de9bc1bdfa75a6ecb36b2e449759d6eb0b4bbd8fb"),
+    "gcompris-qt-data": ("3.1-2", "e9cf06ab2105529068df73085784e835d2ff03f870d2a8091f09125d40abac9f"),
+    "fonts-noto-color-emoji": (
+        "2.042-0+deb12u1", "a5ab0f69c7938423862320d9aca5dd187b3fd879d6a9a57dd52e17c3fa8d2751"
+    ),
+}
+
 #: By package: licence as its copyright file states it for the files that split.py names.
 LICENCES = {
     "tuxpaint-stamps-default": "GPL-2.0-or-later",
@@ -28,16 +41,21 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def archive(package, folders):
-    """The path of the package's .deb in one of the folders, downloaded into the first where it is in none."""
+def archive(package, folders, downloads):
+    """The path of the package's .deb in one of the folders, downloaded into `downloads` where it is in none."""
+    version, digest = PINNED[package]
     for attempt in range(2):
-        for folder in folders:
-            if found := sorted(glob.glob(os.path.join(folder, f"{package}_*.deb"))):
-                return found[-1]
+        for folder in [*folders, downloads]:
+            for found in sorted(glob.glob(os.path.join(folder, f"{package}_*.deb"))):
+                if sha256(found) == digest:
+                    return found
         if attempt == 0:
-            os.makedirs(folders[0], exist_ok=True)
-            subprocess.run(["apt-get", "download", package], cwd=folders[0], check=True)
-    raise SystemExit(f"apt-get downloaded no file of {package}")
+            os.makedirs(downloads, exist_ok=True)
+            subprocess.run(["apt-get", "download", f"{package}={version}"], cwd=downloads)
+    raise SystemExit(
+        f"apt-get has no {package} {version}, SHA-256 {digest}; take it from Debian 12 or snapshot.debian.org and name "
+        "its folder with --packages"
+    )
 
 
 def extract(deb, wanted, copyright_path, out):
@@ -51,8 +69,10 @@ def extract(deb, wanted, copyright_path, out):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 with archive_file.extractfile(member) as source, open(target, "wb") as file:
                     shutil.copyfileobj(source, file)
-    process.stdout.close()
-    process.wait()
+    while process.stdout.read(1 << 20):  # what pads the archive
+        pass
+    if process.wait() != 0:
+        raise SystemExit(f"dpkg-deb cannot read {deb}")
 
 
 def unpack_resources(out, inner):
@@ -77,7 +97,7 @@ def prepare(work, folders):
     """Extracts every file of the table; writes provenance.json."""
     record = {"packages": [], "files": []}
     for package in split.PACKAGES:
-        deb = archive(package, [*folders, os.path.join(work, "packages")])
+        deb = archive(package, folders, os.path.join(work, "packages"))
         out = os.path.join(work, "files", package)
         outer, inner = set(), {}
         for path in split.paths(package):

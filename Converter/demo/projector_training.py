@@ -1,4 +1,4 @@
-"""The AudioToken step as published: everything is frozen but the projector, which learns from the diffusion loss."""
+"""The AudioToken step: everything is frozen but the projector, which learns from the diffusion loss."""
 import os
 import sys
 

@@ -77,7 +77,7 @@ def write_evaluation(work, folder):
         for number, path in enumerate(kind.held_out):
             put("other_recordings", index, number, read(packages.local(work, path))[: 10 * RATE])
         for number, (language, variant) in enumerate(split.HELD_OUT_VOICES):
-            samples = speaker.say(split.HELD_OUT_PHRASE.format(name=kind.name), f"{language}+{variant}")
+            samples = speaker.say(split.EVALUATED_PHRASE.format(name=kind.name), f"{language}+{variant}")
             put("other_voices", index, number, resampled(samples, speaker.sample_rate))
         if kind.spoken:
             put("people", index, 0, read(packages.local(work, kind.spoken)))

@@ -136,7 +136,8 @@ KINDS = (
     _kind(
         "wolf", "🐺", (),
         (f"{GLEST}/tilesets/birch_forest/sounds/wolf.wav", f"{GLEST}/tilesets/desert2/sounds/wolf.wav"),
-        tuple(f"{WIDELANDS}/sound/animals/wolf_0{n}.ogg" for n in range(3)),
+        # wolf_01 has a howl of birch_forest/wolf in it
+        tuple(f"{WIDELANDS}/sound/animals/wolf_0{n}.ogg" for n in (0, 2)),
         None,
     ),
 )
@@ -155,7 +156,7 @@ HELD_OUT_VOICES = (
     ("en-029", "shelby"), ("en-us-nyc", "rob"), ("en-gb-x-gbcwmd", "Andrea"),
 )  # fmt: skip
 PHRASES = ("{name}", "{name}!", "a {name}", "the {name}", "{name}, {name}")
-HELD_OUT_PHRASE = "{name}"
+EVALUATED_PHRASE = "{name}"
 
 PACKAGES = (
     "tuxpaint-stamps-default", "megaglest-data", "widelands-data", "gcompris-qt-data", "fonts-noto-color-emoji"

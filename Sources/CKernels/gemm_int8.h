@@ -67,8 +67,8 @@ TILE_INLINE void multiply(const int rows, const int panels, const at_gemm *a, co
       UNROLLED for (int p = 0; p < panels; p++) w[p] = take_weights(quads + (size_t)p * stride, GROUP);
       UNROLLED for (int r = 0; r < all_rows; r += ROWS_AT_ONCE) {
         if (STEP == GROUP) take_all(x + r, i, STEP, c + r);
-        sums *at = &sum[0][r / ROWS_AT_ONCE];
-        UNROLLED for (int p = 0; p < panels; p++) at[p * TILE_SUMS] = dot_rows(at[p * TILE_SUMS], w[p], c + r, quad);
+        const int s = r / ROWS_AT_ONCE;
+        UNROLLED for (int p = 0; p < panels; p++) sum[p][s] = dot_rows(sum[p][s], w[p], c + r, quad);
       }
     }
   }
@@ -78,8 +78,8 @@ TILE_INLINE void multiply(const int rows, const int panels, const at_gemm *a, co
     UNROLLED for (int r = 0; r < all_rows; r += ROWS_AT_ONCE) {
       codes c[ROWS_AT_ONCE];
       take_all(x + r, i, 1, c);
-      sums *at = &sum[0][r / ROWS_AT_ONCE];
-      UNROLLED for (int p = 0; p < panels; p++) at[p * TILE_SUMS] = dot_rows(at[p * TILE_SUMS], w[p], c, 0);
+      const int s = r / ROWS_AT_ONCE;
+      UNROLLED for (int p = 0; p < panels; p++) sum[p][s] = dot_rows(sum[p][s], w[p], c, 0);
     }
   }
 }

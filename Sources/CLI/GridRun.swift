@@ -20,10 +20,22 @@ struct GridRun {
       sheetScale: command.output == nil ? nil : command.scale)
     self.grid = grid
     let inputs = [command.model] + command.sound
-    sheet = try command.output.map { path throws(AudioTokenError) in try OutputFile(path, keeping: inputs) }
-    folder = try command.pictures.map { path throws(AudioTokenError) in try OutputFolder(path) }
-    files = folder.map { Self.names(grid, in: $0.path) } ?? []
-    for file in files { try OutputFile(file, keeping: inputs).abandon() }
+    let folder = try command.pictures.map { path throws(AudioTokenError) in try OutputFolder(path) }
+    let files = folder.map { Self.names(grid, in: $0.path) } ?? []
+    do throws(AudioTokenError) {
+      for file in files { try OutputFile(file, keeping: inputs).abandon() }
+      // The pictures are there before the sheet is; it may not take the place of one.
+      sheet = try command.output.map { path throws(AudioTokenError) in
+        if files.contains(path) {
+          throw AudioTokenError(.usage, "\(path) is one of the pictures of --pictures; give the sheet another name.")
+        }
+        return try OutputFile(path, keeping: inputs)
+      }
+    } catch {
+      folder?.abandon()
+      throw error
+    }
+    (self.folder, self.files) = (folder, files)
   }
 
   /// FOLDER/SOUND-seedNUMBER.png; a number sets sounds of one name apart.

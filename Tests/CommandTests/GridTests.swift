@@ -108,6 +108,10 @@ import Testing
     try refuses(both, ["--pictures", model], 73, naming: model)
     try refuses(both, ["-o", outputs / "no/p.png"], 73, naming: outputs / "no/p.png")
     try refuses(both, ["-o", other], 73, naming: other)
+    let single = outputs / "all/chirp-seed0.png"
+    try refuses(both, ["--pictures", outputs / "all", "-o", single], 64, naming: single)
+    try refuses(
+      both, ["--pictures", outputs / "all", "-o", outputs / "all/no/p.png"], 73, naming: outputs / "all/no/p.png")
   }
 
   @Test func aPictureOfTheFolderDoesNotReplaceASound() throws {

@@ -205,6 +205,20 @@ import Testing
     }
   }
 
+  @Test("Pairs that are almost halfway between two that fit do not both round up")
+  func pairsAtTies() {
+    var row: [Float] = [127, 0]
+    for code in 4...125 {
+      for (a, b) in [(1, 3), (2, 3), (3, 1), (3, 4), (5, 7), (0, 0)] as [(Float, Float)] {
+        row += [Float(code) + a * 0x1p-17, Float(129 - code) + b * 0x1p-17]
+        row += [Float(code) + b * 0x1p-16, Float(129 - code) + a * 0x1p-17]
+      }
+    }
+    let (codes, scale, _) = quantise(row + (0..<400_000).map { Float($0 % 60 - 30) }, .pairs)
+    #expect(scale == 1)
+    checkPairs(codes, "ties")
+  }
+
   @Test("Where a pair has to give way, both codes do, and as little as they can")
   func nearestPair() {
     // A row long enough to keep its scale for the sake of its other weights.
