@@ -340,7 +340,7 @@ struct GemmProblem: CustomStringConvertible {
     let rows = Guarded(codes.indices.map { UnsafeRawPointer(x.base + $0 * 8) })
     let ones = Guarded([Float](repeating: 1, count: max(16, codes.count)))
     let zeros = Guarded([Int32](repeating: 0, count: codes.count))
-    let sums = Guarded([Int32](repeating: 0, count: 16))
+    let sums = Guarded(signs.flatMap { sign in patterns.map { Int32(2 * sign * $0.reduce(0, +)) } })
     let out = Guarded([Float](repeating: 0, count: codes.count * 16))
     withExtendedLifetime((x, rows, ones, zeros, weights, sums)) {
       call(
