@@ -71,6 +71,9 @@ package final class Comparison {
     self.model = try Pipeline(model: model, threads: threads)
     exact = try Pipeline(model: original, threads: threads)
     names = (model, original)
+    if exact.file.metadata["audiotoken.weights.type"] == .string("int8") {
+      throw AudioTokenError(.data, "\(original) has weights of 8 bits; give a file made with --weights f32.")
+    }
     guard try Self.configuration(self.model) == Self.configuration(exact),
       self.model.nativeSize == exact.nativeSize, Self.promptLength(self.model) == Self.promptLength(exact)
     else {

@@ -64,7 +64,8 @@ import Testing
   }
 
   @Test func equalFilesAreEqual() throws {
-    let model = try TinyModel.shared.model
+    let (tiny, model) = (try TinyModel.shared, folder / "f.gguf")
+    try succeed(.convert, TinyModel.conversion(of: tiny.checkpoint, to: model) + ["--weights", "f32", "--quiet"])
     let arguments = ["compare", model, model, "--sound", TinyModel.sound, "--steps", "2"]
     let outcome = try succeed(.convert, arguments + ["-o", folder / "same"])
     let picture = try values(report("same"), "pictures")[0]
@@ -99,7 +100,9 @@ import Testing
     let missing = folder / "missing"
     let sound = ["--sound", TinyModel.sound]
     let converting = TinyModel.conversion(of: tiny.checkpoint, to: outputs / "m.gguf")
-    let comparing = ["compare", tiny.model, tiny.model]
+    let floats = folder / "f.gguf"
+    try succeed(.convert, TinyModel.conversion(of: tiny.checkpoint, to: floats) + ["--weights", "f32", "--quiet"])
+    let comparing = ["compare", tiny.model, floats]
     func refuses(_ arguments: [String], _ exitCode: Int32, naming name: String) throws {
       try expectRefusal(.convert, arguments, exitCode: exitCode, naming: name, leavingEmpty: outputs.path)
     }
@@ -122,6 +125,7 @@ import Testing
       try refuses(converting + option, 64, naming: option[0])
     }
     try refuses(["compare", tiny.model, missing] + sound, 66, naming: missing)
+    try refuses(["compare", floats, tiny.model] + sound, 65, naming: tiny.model)
     try refuses(["compare", TinyModel.sound, tiny.model] + sound, 65, naming: TinyModel.sound)
   }
 
