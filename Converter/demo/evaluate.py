@@ -24,7 +24,7 @@ import run_reference  # noqa: E402
 from token_projector import TokenProjector  # noqa: E402
 
 GROUPS = {
-    "seen_recordings": "recordings that training heard (varied)",
+    "seen_recordings": "recordings that training heard",
     "other_recordings": "other recordings",
     "other_voices": "names by other synthetic voices",
     "people": "names by a person",

@@ -26,29 +26,33 @@ package_folders() {
     sed -nE 's/^url\.(file:\/\/)?(\/[^ ]*[^ /])\/?\.insteadof .*/\2/p' | sort -u
 }
 
-# Runs a command in the build root, in the same folder as here. Its mounts end with it.
-in_build_root() {
+# `in_root ROOT [FOLDERS AND FILES TO SHARE] -- COMMAND`: runs it in that system, in the folder of the same path as here.
+# Its mounts end with the command.
+in_root() {
   as_root
-  local shared=("$PWD" "$roots") file
+  local root=$1 file shared=()
+  shift
+  for file in /etc/resolv.conf /etc/gitconfig; do [ ! -e "$file" ] || shared+=("$file"); done
   while read -r file; do shared+=("$file"); done < <(package_folders)
-  local arguments=()
-  for file in /etc/resolv.conf /etc/gitconfig "${shared[@]}"; do [ ! -e "$file" ] || arguments+=("$file"); done
-  BUILD_ROOT=$build_root unshare --mount --pid --fork --kill-child --propagation private bash -c '
+  OTHER_ROOT=$root unshare --mount --pid --fork --kill-child --propagation private bash -c '
     set -e
-    mount -t proc proc "$BUILD_ROOT/proc"
-    mount --rbind /dev "$BUILD_ROOT/dev"
+    mount -t proc proc "$OTHER_ROOT/proc"
+    mount --rbind /dev "$OTHER_ROOT/dev"
     while [ "$1" != -- ]; do
-      if [ -d "$1" ]; then mkdir -p "$BUILD_ROOT$1"; else touch "$BUILD_ROOT$1"; fi
-      mount --bind "$1" "$BUILD_ROOT$1"
+      if [ -d "$1" ]; then mkdir -p "$OTHER_ROOT$1"; else touch "$OTHER_ROOT$1"; fi
+      mount --bind "$1" "$OTHER_ROOT$1"
       shift
     done
     shift
     folder=$PWD
-    exec chroot "$BUILD_ROOT" /usr/bin/env -i PATH=/usr/libexec/swift/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+    exec chroot "$OTHER_ROOT" /usr/bin/env -i PATH=/usr/libexec/swift/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
       https_proxy="${https_proxy:-}" http_proxy="${http_proxy:-}" \
-      bash -c "cd \"\$1\"; shift; exec \"\$@\"" in_build_root "$folder" "$@"
-  ' in_build_root "${arguments[@]}" -- "$@"
+      bash -c "cd \"\$1\" && shift && exec \"\$@\"" in_root "$folder" "$@"
+  ' in_root "${shared[@]}" "$@"
 }
+
+# Runs a command in the build root.
+in_build_root() { in_root "$build_root" "$PWD" "$roots" -- "$@"; }
 
 # `swift_build ARCHITECTURE FOLDER [MORE FOR swift build]`: builds into FOLDER.
 swift_build() {
