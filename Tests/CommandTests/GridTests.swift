@@ -129,7 +129,7 @@ import Testing
       Program.audiotoken.path,
       ["generate", model, TinyModel.sound, "--seed=0", "--seed=1", "--steps", "100"]
         + ["-o", folder / "sheet.png", "--pictures", folder / "all"])
-    for _ in 0..<60_000 where !running.errors.contains("picture 2 of 2") { usleep(1000) }
+    try running.wait(forError: "picture 2 of 2")
     running.send(SIGINT)
     #expect(try running.wait().exitCode == 130)
     #expect(Set(try names(folder.path)) == ["in", "all"])

@@ -4,22 +4,13 @@ import Testing
 
 /// What is left when a program cannot finish.
 @Suite struct InterruptionTests {
-  /// Waits for `condition`; false if it takes a minute.
-  private func waits(until condition: () throws -> Bool) rethrows -> Bool {
-    for _ in 0..<60_000 {
-      if try condition() { return true }
-      usleep(1000)
-    }
-    return false
-  }
-
   @Test(arguments: [SIGINT, SIGTERM]) func anInterruptedPictureLeavesNothing(signal: Int32) throws {
     let folder = try TemporaryFolder()
     let running = try RunningProgram(
       Program.audiotoken.path,
       ["generate", try TinyModel.shared.model, TinyModel.sound, "-o", folder / "p.png", "--steps", "500"])
     // After this line the UNet runs, for many seconds.
-    #expect(waits { running.errors.contains("\ntext ") })
+    try running.wait(forError: "\ntext ")
     #expect(try names(folder.path).count == 1, "the file to be is there")
     running.send(signal)
     #expect(try running.wait().exitCode == 128 + signal)
@@ -32,7 +23,7 @@ import Testing
       let folder = try TemporaryFolder()
       let running = try RunningProgram(
         Program.convert.path, TinyModel.conversion(of: checkpoint, to: folder / "m.gguf") + ["--weights", "f32"])
-      #expect(waits { running.errors.contains("writing beats") })
+      try running.wait(forError: "writing beats")
       running.send(SIGINT)
       let outcome = try running.wait()
       // The signal came too late: once more.

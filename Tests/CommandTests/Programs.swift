@@ -63,6 +63,22 @@ struct RunningProgram {
 
   var errors: String { (try? String(contentsOfFile: folder / "errors", encoding: .utf8)) ?? "" }
 
+  /// Returns when the program has written `text` to standard error. Emulated, on a busy machine, that takes minutes.
+  func wait(forError text: String) throws {
+    let limit = ContinuousClock.now + .seconds(900)
+    while true {
+      let isLast = hasEnded || ContinuousClock.now > limit
+      if errors.contains(text) { return }
+      guard !isLast else { throw TestError("\"\(text)\" is not in: \(errors)") }
+      usleep(1000)
+    }
+  }
+
+  private var hasEnded: Bool {
+    var what = siginfo_t()
+    return waitid(P_PID, id_t(process), &what, WEXITED | WNOHANG | WNOWAIT) == 0 && what.si_signo == SIGCHLD
+  }
+
   func send(_ signal: Int32) { kill(process, signal) }
 
   func wait() throws -> Outcome {

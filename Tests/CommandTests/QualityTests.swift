@@ -134,7 +134,7 @@ import Testing
       Program.convert.path,
       TinyModel.conversion(of: try TinyModel.shared.checkpoint, to: folder / "m.gguf")
         + ["--quality", folder / "quality", "--sound", TinyModel.sound, "--steps", "900"])
-    for _ in 0..<60_000 where !running.errors.contains("comparing 1 of 1") { usleep(1000) }
+    try running.wait(forError: "comparing 1 of 1")
     running.send(SIGINT)
     #expect(try running.wait().exitCode == 130)
     #expect(try names(folder.path) == ["m.gguf"])
