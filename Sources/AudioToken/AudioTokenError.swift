@@ -35,7 +35,7 @@ extension AudioTokenError {
     }
   }
   init(_ error: KernelChoiceError) { self.init(.usage, error.description) }
-  init(_ error: WeightError) { self.init(.data, error.description) }
+  package init(_ error: WeightError) { self.init(.data, error.description) }
   init(_ error: TokenizerError) { self.init(.data, error.description) }
   init(_ error: ImageError) { self.init(.output, error.description) }
   init(_ error: OutputFileError) { self.init(.output, error.description) }

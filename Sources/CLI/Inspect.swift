@@ -13,7 +13,8 @@ struct Inspect: ParsableCommand {
   @Flag(help: "List every tensor.")
   var tensors = false
 
-  @Flag(help: "Read the whole file and compare every tensor with its checksum.")
+  @Flag(
+    help: "Read the whole file: compare tensors with their checksums, and codes with what the file promises of them.")
   var verify = false
 
   @Flag(help: "Print JSON.")
@@ -34,7 +35,14 @@ struct Inspect: ParsableCommand {
   }
 
   private func check(_ file: WeightFile) throws(AudioTokenError) {
-    do throws(WeightFileError) { try file.verifyChecksums { _, _ in } } catch { throw AudioTokenError(error) }
+    let configuration: ModelConfiguration
+    do throws(WeightFileError) {
+      try file.verifyChecksums()
+      configuration = try ModelConfiguration(file.metadata)
+    } catch { throw AudioTokenError(error) }
+    do throws(WeightError) { _ = try Networks(VerifiedWeights(file), configuration) } catch {
+      throw AudioTokenError(error)
+    }
   }
 
   private static let types: [TensorType] = [.i8, .f16, .f32, .i32]
@@ -46,7 +54,7 @@ struct Inspect: ParsableCommand {
 
   private func show(_ file: WeightFile) {
     print("\(model): \(ByteCount.describe(file.byteCount)), \(file.tensors.count) tensors, hash \(file.contentHash)")
-    if verify { print("all checksums are right") }
+    if verify { print("all checksums are right, and all codes are as promised") }
     print("\nsettings")
     for entry in file.metadata.entries where !entry.key.hasSuffix("crc32") {
       print("  \(entry.key) = \(text(entry.value))")

@@ -24,6 +24,7 @@ package enum WeightError: Error, Equatable, CustomStringConvertible {
   case missing(file: String, tensor: String)
   case shape(file: String, tensor: String, expected: [Int], found: [Int])
   case type(file: String, tensor: String, expected: String, found: String)
+  case codes(file: String, tensor: String)
 
   package var description: String {
     switch self {
@@ -33,6 +34,9 @@ package enum WeightError: Error, Equatable, CustomStringConvertible {
       "\(file): tensor \(tensor) has shape \(found), expected \(expected); convert the model again."
     case .type(let file, let tensor, let expected, let found):
       "\(file): tensor \(tensor) is \(found), expected \(expected); convert the model again."
+    case .codes(let file, let tensor):
+      "\(file): the codes of tensor \(tensor) have other sums or larger neighbours than the file promises, so that processors "
+        + "would compute different numbers; convert the model again."
     }
   }
 }
