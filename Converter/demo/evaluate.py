@@ -30,7 +30,8 @@ GROUPS = {
     "people": "names by a person",
 }
 HELD_OUT = ("other_recordings", "other_voices", "people")
-STEPS, GUIDANCE, SAMPLER = 20, 3.0, "ddim"
+#: The guidance, of 3 to 7.5, with which most prompts give pictures that the judge knows; see captions.py.
+STEPS, GUIDANCE, SAMPLER = 20, 5.0, "ddim"
 
 
 class Reference:
@@ -90,10 +91,10 @@ def draw_with_program(program, model, sounds_at, seeds, folder, threads):
 
 
 def drawings(work, name, model):
-    """A folder for what `name` draws with the weights of `model`, so that it is never taken for another model's."""
+    """A folder for what `name` draws with the weights of `model` and these settings, never taken for what others give."""
     with open(model, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    return os.path.join(work, "drawn", f"{name}-{digest}")
+    return os.path.join(work, "drawn", f"{name}-{digest}-{SAMPLER}-{STEPS}-{GUIDANCE:g}")
 
 
 def decibels(a, b):
@@ -130,9 +131,7 @@ def markdown(report):
 
 def evaluate(work, checkpoint, program, listed, models, seeds, threads=2):
     """`models` are weight files by name, the exact one first. Writes report.json and report.md."""
-    kind_judge = judge.build(len(split.NAMES))
-    kind_judge.load_state_dict(torch.load(os.path.join(work, "judge", "judge.pt"), weights_only=True))
-    kind_judge.eval()
+    kind_judge = judge.load(work)
     reference = Reference(checkpoint)
     cache = drawings(work, "pytorch", models[next(iter(models))])
     os.makedirs(cache, exist_ok=True)

@@ -1,10 +1,13 @@
 """A small network that names the animal in a picture. It learns from pictures alone and never meets the model."""
+import os
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 import autoencoder
+import split
 import training
 
 
@@ -42,6 +45,12 @@ def train(pictures, kinds, folder, steps=900, batch=48, peak=3e-3, seed=7):
         return functional.cross_entropy(logits, targets[chosen], label_smoothing=0.05), wrong
 
     return training.run("judge", model, loss, folder, steps, peak, decay=0.98)
+
+
+def load(work):
+    model = build(len(split.NAMES))
+    model.load_state_dict(torch.load(os.path.join(work, "judge", "judge.pt"), weights_only=True))
+    return model.eval()
 
 
 @torch.no_grad()
