@@ -33,9 +33,9 @@ enum { TILE_SUMS = TILE_ROWS / ROWS_AT_ONCE };
 
 // The rows of a tile: `rows` from the first on, or in a paired product half as many and those that hold the differences
 // to them.
-TILE_INLINE void rows_of_tile(const at_gemm *a, const int rows, size_t first, size_t *index) {
+TILE_INLINE void rows_of_tile(const at_gemm *a, const bool paired, const int rows, size_t first, size_t *index) {
   UNROLLED for (int r = 0; r < rows; r++) {
-    const bool second = a->paired && r >= rows / 2;
+    const bool second = paired && r >= rows / 2;
     index[r] = second ? a->row_count / 2 + first + (size_t)(r - rows / 2) : first + (size_t)r;
   }
 }
@@ -91,27 +91,28 @@ TILE_INLINE void scale_sums(const int rows, const int panels, const at_gemm *a, 
     const i8 weight_sum = load_integers(a->sum + (tap * a->panels + panel + (size_t)p) * AT_PANEL);
     UNROLLED for (int r = 0; r < rows; r++) {
       const size_t at = tap * a->row_count + index[r];
-      const i8 offset = times(weight_sum, CODE_OFFSET - a->row_zero[at]);
       const i8 products = total_of(sum[p][r / ROWS_AT_ONCE], r % ROWS_AT_ONCE);
-      term[p][r] = mul(to_float(add_integers(products, offset)), all(a->row_scale[at]));
+      const i8 centred = subtract_times(products, weight_sum, a->row_zero[at] - CODE_OFFSET);
+      term[p][r] = mul(to_float(centred), all(a->row_scale[at]));
     }
   }
 }
 
-TILE_INLINE void finish(const int rows, const int panels, const at_gemm *a, const size_t *index, size_t panel,
-                        f8 y[TILE_PANELS][TILE_ROWS]) {
+TILE_INLINE void finish(const product_kind kind, const int rows, const int panels, const at_gemm *a,
+                        const size_t *index, size_t panel, f8 y[TILE_PANELS][TILE_ROWS]) {
   UNROLLED for (int p = 0; p < panels; p++) {
     const f8 scale = load8(a->scale + (panel + (size_t)p) * AT_PANEL);
     UNROLLED for (int r = 0; r < rows; r++) y[p][r] = mul(y[p][r], scale);
-    store_rows(rows, a, index, panel + (size_t)p, y[p]);
+    store_rows(kind, rows, a, index, panel + (size_t)p, y[p]);
   }
 }
 
 // The results' lines of the cache come while the tile is computed.
-TILE_INLINE void fetch_results(const int rows, const at_gemm *a, const size_t *index, size_t panel) {
-  const size_t bytes = a->halves ? sizeof(uint16_t) : sizeof(float);
+TILE_INLINE void fetch_results(const product_kind kind, const int rows, const at_gemm *a, const size_t *index,
+                               size_t panel) {
+  const size_t bytes = kind.halves ? sizeof(uint16_t) : sizeof(float);
   UNROLLED for (int r = 0; r < rows; r++) {
-    const bool second = a->paired && r >= rows / 2;
+    const bool second = kind.paired && r >= rows / 2;
     const size_t row = second ? index[r] - a->row_count / 2 : index[r];
     const char *out = second ? a->pair_out : a->out;
     __builtin_prefetch(out + (row * a->out_stride + panel * AT_PANEL) * bytes, 1, 3);
@@ -123,22 +124,24 @@ typedef struct {
   _Alignas(32) float of[AT_GEMM_ROWS][TILE_PANELS][AT_PANEL];
 } totals;
 
-TILE_INLINE void tile(const int rows, const int panels, const at_gemm *a, size_t first, size_t tap, size_t panel,
-                      totals *s) {
+// `between`: neither the first tap nor the last.
+TILE_INLINE void tile(const product_kind kind, const bool between, const int rows, const int panels, const at_gemm *a,
+                      size_t first, size_t tap, size_t panel, totals *s) {
+  const bool last = !between && tap + 1 == a->taps;
   size_t index[TILE_ROWS];
-  rows_of_tile(a, rows, first, index);
-  if (tap + 1 == a->taps) fetch_results(rows, a, index, panel);
+  rows_of_tile(a, kind.paired, rows, first, index);
+  if (last) fetch_results(kind, rows, a, index, panel);
   sums sum[TILE_PANELS][TILE_SUMS];
   f8 y[TILE_PANELS][TILE_ROWS];
   multiply(rows, panels, a, index, tap, panel, sum);
   scale_sums(rows, panels, a, index, tap, panel, sum, y);
   UNROLLED for (int p = 0; p < panels; p++) {
     UNROLLED for (int r = 0; r < rows; r++) {
-      if (tap > 0) y[p][r] = add(load8(s->of[index[r]][p]), y[p][r]);
+      if (between || tap > 0) y[p][r] = add(load8(s->of[index[r]][p]), y[p][r]);
     }
   }
-  if (tap + 1 == a->taps) {
-    finish(rows, panels, a, index, panel, y);
+  if (last) {
+    finish(kind, rows, panels, a, index, panel, y);
     return;
   }
   UNROLLED for (int p = 0; p < panels; p++) {
@@ -146,13 +149,41 @@ TILE_INLINE void tile(const int rows, const int panels, const at_gemm *a, size_t
   }
 }
 
-#define TILES(rows, panels)                                                                                            \
-  TILE_CODE static void tiles_##rows##_##panels(const at_gemm *a, size_t begin, size_t end, size_t tap, size_t panel,  \
-                                                totals *s) {                                                           \
-    const size_t step = a->paired ? rows / 2 : rows;                                                                   \
-    for (size_t first = begin; first < end; first += step) tile(rows, panels, a, first, tap, panel, s);                \
+// The rows first..<end of one tap and the panels from `panel` on.
+typedef struct {
+  size_t first, end, tap, panel;
+} tile_run;
+
+TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, const int rows, const int panels,
+                               const at_gemm *a, tile_run t, totals *s) {
+  const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
+  for (; t.first < t.end; t.first += step) tile(kind, between, rows, panels, a, t.first, t.tap, t.panel, s);
+}
+
+// Nearly all work is in tiles of full size: each kind of them has a loop of its own.
+TILE_INLINE void any_tiles(const int rows, const int panels, const at_gemm *a, tile_run t, totals *s) {
+  const bool whole_panels = (t.panel + (size_t)panels) * AT_PANEL <= a->outputs;
+  if (rows < TILE_ROWS || panels < TILE_PANELS || !whole_panels) {
+    tiles_of_kind((product_kind){a->paired, a->halves, false}, false, rows, panels, a, t, s);
+  } else if (t.tap > 0 && t.tap + 1 < a->taps) {
+    if (a->paired) tiles_of_kind((product_kind){.paired = true}, true, rows, panels, a, t, s);
+    else tiles_of_kind((product_kind){.paired = false}, true, rows, panels, a, t, s);
+  } else if (a->halves) {
+    if (a->paired) tiles_of_kind((product_kind){true, true, true}, false, rows, panels, a, t, s);
+    else tiles_of_kind((product_kind){false, true, true}, false, rows, panels, a, t, s);
+  } else {
+    if (a->paired) tiles_of_kind((product_kind){true, false, true}, false, rows, panels, a, t, s);
+    else tiles_of_kind((product_kind){false, false, true}, false, rows, panels, a, t, s);
   }
-typedef void (*tiles)(const at_gemm *, size_t, size_t, size_t, size_t, totals *);
+}
+
+// The arguments are copied: the compiler then knows that no store changes them.
+#define TILES(rows, panels)                                                                \
+  TILE_CODE static void tiles_##rows##_##panels(const at_gemm *a, tile_run t, totals *s) { \
+    const at_gemm copy = *a;                                                               \
+    any_tiles(rows, panels, &copy, t, s);                                                  \
+  }
+typedef void (*tiles)(const at_gemm *, tile_run, totals *);
 
 // A function for each number of rows and panels that a tile can have.
 #if TILE_ROWS == 4
@@ -183,8 +214,8 @@ void GEMM_NAME(const at_gemm *a) {
     const size_t panels = panel_end - panel < TILE_PANELS ? panel_end - panel : TILE_PANELS;
     const tiles *of_rows = tiles_of[panels - 1];
     for (size_t tap = 0; tap < a->taps; tap++) {
-      of_rows[TILE_ROWS - 1](a, 0, whole, tap, panel, &s);
-      if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, whole, indices, tap, panel, &s);
+      of_rows[TILE_ROWS - 1](a, (tile_run){0, whole, tap, panel}, &s);
+      if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, (tile_run){whole, indices, tap, panel}, &s);
     }
   }
 }

@@ -89,26 +89,27 @@ KERNEL_INLINE void store_elements(const bool halves, void *x, size_t i, size_t c
   for (size_t j = 0; j < count; j++) ((uint16_t *)x)[i + j] = lanes[j];
 }
 
+// What the tiles of a product have in common. Constant where that is worth a copy of the code.
+typedef struct {
+  bool paired, halves; // as in at_gemm
+  bool whole_panels;   // all of their outputs exist
+} product_kind;
+
 // The end of a matrix product: what is added to the eight outputs of a panel in some rows, and where they go. The
 // second half of the rows of a paired product are those paired with the first.
-KERNEL_INLINE void store_rows_as(const bool halves, const int rows, const at_gemm *a, const size_t *index,
-                                 size_t panel, f8 *y) {
-  const size_t first = panel * AT_PANEL, count = a->outputs - first;
+KERNEL_INLINE void store_rows(const product_kind kind, const int rows, const at_gemm *a, const size_t *index,
+                              size_t panel, f8 *y) {
+  const size_t first = panel * AT_PANEL, count = kind.whole_panels ? AT_PANEL : a->outputs - first;
   const f8 bias = a->bias ? load8(a->bias + first) : all(0);
   UNROLLED for (int r = 0; r < rows; r++) {
-    const bool second = a->paired && r >= rows / 2;
+    const bool second = kind.paired && r >= rows / 2;
     const size_t row = second ? index[r] - a->row_count / 2 : index[r];
     const void *residual = second ? a->pair_residual : a->residual;
     void *out = second ? a->pair_out : a->out;
     if (second) y[r] = add(y[r], y[r - rows / 2]);
     else if (a->bias) y[r] = add(y[r], bias);
     f8 sum = y[r];
-    if (residual) sum = add(sum, load_elements(halves, residual, row * a->residual_stride + first, count));
-    store_elements(halves, out, row * a->out_stride + first, count, sum);
+    if (residual) sum = add(sum, load_elements(kind.halves, residual, row * a->residual_stride + first, count));
+    store_elements(kind.halves, out, row * a->out_stride + first, count, sum);
   }
-}
-
-KERNEL_INLINE void store_rows(const int rows, const at_gemm *a, const size_t *index, size_t panel, f8 *y) {
-  if (a->halves) store_rows_as(true, rows, a, index, panel, y);
-  else store_rows_as(false, rows, a, index, panel, y);
 }

@@ -99,7 +99,10 @@ KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) { return _mm256_add_epi3
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+x"(*x)); }
 KERNEL_INLINE i8 load_integers(const int32_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
 KERNEL_INLINE i8 add_integers(i8 a, i8 b) { return _mm256_add_epi32(a, b); }
-KERNEL_INLINE i8 times(i8 a, int32_t n) { return _mm256_mullo_epi32(a, _mm256_set1_epi32(n)); }
+// x - a * n
+KERNEL_INLINE i8 subtract_times(i8 x, i8 a, int32_t n) {
+  return _mm256_sub_epi32(x, _mm256_mullo_epi32(a, _mm256_set1_epi32(n)));
+}
 KERNEL_INLINE f8 to_float(i8 x) { return _mm256_cvtepi32_ps(x); }
 
 // Ties to even, for magnitudes below 2^31.

@@ -123,7 +123,10 @@ KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) {
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+w"(x->first), "+w"(x->second)); }
 KERNEL_INLINE i8 load_integers(const int32_t *x) { return (i8){vld1q_s32(x), vld1q_s32(x + 4)}; }
 KERNEL_INLINE i8 add_integers(i8 a, i8 b) { return (i8){vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
-KERNEL_INLINE i8 times(i8 a, int32_t n) { return (i8){vmulq_n_s32(a.low, n), vmulq_n_s32(a.high, n)}; }
+// x - a * n
+KERNEL_INLINE i8 subtract_times(i8 x, i8 a, int32_t n) {
+  return (i8){vmlsq_n_s32(x.low, a.low, n), vmlsq_n_s32(x.high, a.high, n)};
+}
 KERNEL_INLINE f8 to_float(i8 x) { return (f8){vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)}; }
 // Ties to even, for magnitudes below 2^31.
 KERNEL_INLINE i8 nearest(f8 x) { return (i8){vcvtnq_s32_f32(x.low), vcvtnq_s32_f32(x.high)}; }

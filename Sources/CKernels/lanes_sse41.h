@@ -141,8 +141,11 @@ KERNEL_INLINE pair load_pair(const int16_t *x) {
 }
 KERNEL_INLINE pair ones(void) { return _mm_set1_epi16(1); }
 KERNEL_INLINE i8 add_integers(i8 a, i8 b) { return (i8){_mm_add_epi32(a.low, b.low), _mm_add_epi32(a.high, b.high)}; }
-KERNEL_INLINE i8 times(i8 a, int32_t n) {
-  return (i8){_mm_mullo_epi32(a.low, _mm_set1_epi32(n)), _mm_mullo_epi32(a.high, _mm_set1_epi32(n))};
+// x - a * n
+KERNEL_INLINE i8 subtract_times(i8 x, i8 a, int32_t n) {
+  const __m128i each = _mm_set1_epi32(n);
+  return (i8){_mm_sub_epi32(x.low, _mm_mullo_epi32(a.low, each)),
+              _mm_sub_epi32(x.high, _mm_mullo_epi32(a.high, each))};
 }
 KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) {
   return add_integers(sum, (i8){_mm_madd_epi16(a.low, x), _mm_madd_epi16(a.high, x)});
