@@ -20,11 +20,11 @@ typedef struct {
 } attention_state;
 
 // Eight channels of eight keys; what does not exist is zero.
-KERNEL_INLINE void load_keys(const at_attention *a, const attention_state *s, size_t d, size_t j, f8 v[8]) {
+KERNEL_INLINE void load_keys(const at_attention *a, const attention_state *s, size_t d, size_t j, floats v[8]) {
   const float *k = a->k + (s->first + j) * a->k_stride + d;
   const size_t width = a->head_width - d;
   if (width >= 8 && j + 8 <= s->count) {
-    UNROLLED for (size_t i = 0; i < 8; i++) v[i] = load8(k + i * a->k_stride);
+    UNROLLED for (size_t i = 0; i < 8; i++) v[i] = load_floats(k + i * a->k_stride);
   } else {
     UNROLLED for (size_t i = 0; i < 8; i++) v[i] = j + i < s->count ? load_some(k + i * a->k_stride, width) : all(0);
   }
@@ -35,16 +35,16 @@ KERNEL static void pack_tile(const at_attention *a, const attention_state *s) {
   for (size_t d = 0; d < a->head_width; d += 8) {
     const size_t width = a->head_width - d;
     for (size_t j = 0; j < s->count; j += 8) {
-      f8 v[8];
+      floats v[8];
       load_keys(a, s, d, j, v);
       transpose(v);
       UNROLLED for (size_t i = 0; i < 8; i++) {
-        if (i < width) store8(s->keys + (d + i) * TILE + j, v[i]);
+        if (i < width) store_floats(s->keys + (d + i) * TILE + j, v[i]);
       }
     }
     const float *v = a->v + s->first * a->v_stride + d;
     float *packed = s->values + d / BLOCK * BLOCK * TILE + d % BLOCK;
-    for (size_t j = 0; j < s->count; j++) store8(packed + j * BLOCK, load_some(v + j * a->v_stride, width));
+    for (size_t j = 0; j < s->count; j++) store_floats(packed + j * BLOCK, load_some(v + j * a->v_stride, width));
   }
 }
 
@@ -62,22 +62,22 @@ static inline void prefetch_tile(const at_attention *a, size_t first) {
 KERNEL_INLINE void score(const int rows, const at_attention *a, const attention_state *s, size_t query) {
   const float *q[QUERIES];
   UNROLLED for (int r = 0; r < rows; r++) q[r] = a->q + (query + (size_t)r) * a->q_stride;
-  const f8 scale = all(a->scale);
+  const floats scale = all(a->scale);
   for (size_t j = 0; j < s->count; j += BLOCK) {
-    f8 sum[QUERIES][VECTORS];
+    floats sum[QUERIES][VECTORS];
     UNROLLED for (int r = 0; r < rows; r++) {
       UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = all(0);
     }
     for (size_t d = 0; d < a->head_width; d++) {
-      f8 k[VECTORS];
-      UNROLLED for (int i = 0; i < VECTORS; i++) k[i] = load8(s->keys + d * TILE + j + 8 * (size_t)i);
+      floats k[VECTORS];
+      UNROLLED for (int i = 0; i < VECTORS; i++) k[i] = load_floats(s->keys + d * TILE + j + 8 * (size_t)i);
       UNROLLED for (int r = 0; r < rows; r++) {
-        const f8 x = all(q[r][d]);
+        const floats x = all(q[r][d]);
         UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = add(sum[r][i], mul(x, k[i]));
       }
     }
     UNROLLED for (int r = 0; r < rows; r++) {
-      UNROLLED for (int i = 0; i < VECTORS; i++) store8(s->scores + r * TILE + j + 8 * i, mul(sum[r][i], scale));
+      UNROLLED for (int i = 0; i < VECTORS; i++) store_floats(s->scores + r * TILE + j + 8 * i, mul(sum[r][i], scale));
     }
   }
 }
@@ -88,22 +88,22 @@ static inline size_t keys_seen(const at_attention *a, const attention_state *s, 
 
 // Probabilities of one query, still to be divided by their sum, which is returned; zero for keys that it does not see.
 KERNEL_INLINE float exponentiate(const attention_state *s, size_t visible, float maximum, float *p) {
-  const f8 top = all(maximum);
-  f8 sum = all(0);
+  const floats top = all(maximum);
+  floats sum = all(0);
   size_t j = 0;
   for (; j + 8 * STEP <= visible; j += 8 * STEP) {
-    f8 e[STEP];
-    UNROLLED for (int i = 0; i < STEP; i++) e[i] = sub(load8(p + j + 8 * i), top);
+    floats e[STEP];
+    UNROLLED for (int i = 0; i < STEP; i++) e[i] = sub(load_floats(p + j + 8 * i), top);
     exp_each(STEP, e);
     UNROLLED for (int i = 0; i < STEP; i++) {
-      store8(p + j + 8 * i, e[i]);
+      store_floats(p + j + 8 * i, e[i]);
       sum = add(sum, e[i]);
     }
   }
   for (; j < s->count; j += 8) {
-    f8 e = exp8(sub(load8(p + j), top));
+    floats e = exp8(sub(load_floats(p + j), top));
     if (j + 8 > visible) e = keep_lanes(e, visible > j ? visible - j : 0);
-    store8(p + j, e);
+    store_floats(p + j, e);
     sum = add(sum, e);
   }
   return sum_lanes(sum);
@@ -119,7 +119,7 @@ KERNEL static void soften(int rows, const at_attention *a, const attention_state
     maximum[r] = bias_and_maximum(s->scores + r * TILE, keys_seen(a, s, i), bias, bias ? a->gate[i] : 0, s->maximum[i]);
     correction[r] = s->maximum[i] - maximum[r];
   }
-  store8(correction, exp8(load8(correction)));
+  store_floats(correction, exp8(load_floats(correction)));
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
     const float sum = exponentiate(s, keys_seen(a, s, i), maximum[r], s->scores + r * TILE);
@@ -132,7 +132,7 @@ KERNEL static void soften(int rows, const at_attention *a, const attention_state
 KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *a, const attention_state *s,
                          size_t query, size_t d, const float *correction) {
   const size_t width = a->head_width - d;
-  f8 sum[QUERIES][VECTORS];
+  floats sum[QUERIES][VECTORS];
   UNROLLED for (int r = 0; r < rows; r++) {
     const float *out = a->out + (query + (size_t)r) * a->out_stride + d;
     UNROLLED for (int i = 0; i < vectors; i++)
@@ -140,10 +140,10 @@ KERNEL_INLINE void weigh(const int rows, const int vectors, const at_attention *
   }
   const float *values = s->values + d * TILE;
   for (size_t j = 0; j < s->count; j++) {
-    f8 v[VECTORS];
-    UNROLLED for (int i = 0; i < vectors; i++) v[i] = load8(values + j * BLOCK + 8 * (size_t)i);
+    floats v[VECTORS];
+    UNROLLED for (int i = 0; i < vectors; i++) v[i] = load_floats(values + j * BLOCK + 8 * (size_t)i);
     UNROLLED for (int r = 0; r < rows; r++) {
-      const f8 p = all(s->scores[r * TILE + (int)j]);
+      const floats p = all(s->scores[r * TILE + (int)j]);
       UNROLLED for (int i = 0; i < vectors; i++) sum[r][i] = add(sum[r][i], mul(p, v[i]));
     }
   }

@@ -5,8 +5,6 @@
 #include "attention_rows.h"
 #include <string.h>
 
-enum { CODED_QUERIES = 4 }; // of a tile of registers of VECTORS vectors
-
 static const float log2_e = 1.44269504f;
 
 typedef struct {
@@ -50,7 +48,7 @@ static coded_state state_in(const at_attention_int16 *a) {
 }
 
 KERNEL_INLINE float greatest_magnitude(const float *x, size_t count) {
-  f8 greatest = all(0);
+  floats greatest = all(0);
   for (size_t i = 0; i < count; i += 8) greatest = greater(magnitude(load_some(x + i, count - i)), greatest);
   return greatest_lane(greatest);
 }
@@ -125,7 +123,7 @@ KERNEL_INLINE void score_coded(const int rows, const at_attention_int16 *a, cons
   const int16_t *q[CODED_QUERIES];
   UNROLLED for (int r = 0; r < rows; r++) q[r] = s->codes + (query + (size_t)r) * pairs * 2;
   for (size_t j = 0; j < t->count; j += 8 * VECTORS) {
-    i8 sum[CODED_QUERIES][VECTORS];
+    integers sum[CODED_QUERIES][VECTORS];
     UNROLLED for (int r = 0; r < rows; r++) {
       UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = zeros();
     }
@@ -138,10 +136,10 @@ KERNEL_INLINE void score_coded(const int rows, const at_attention_int16 *a, cons
       }
     }
     UNROLLED for (int r = 0; r < rows; r++) {
-      const f8 scale = all(s->scale[query + (size_t)r]);
+      const floats scale = all(s->scale[query + (size_t)r]);
       UNROLLED for (int i = 0; i < VECTORS; i++) {
         const size_t at = j + 8 * (size_t)i;
-        store8(s->scores + r * TILE + at, mul(mul(to_float(sum[r][i]), load8(t->key_scale + at)), scale));
+        store_floats(s->scores + r * TILE + at, mul(mul(to_float(sum[r][i]), load_floats(t->key_scale + at)), scale));
       }
     }
   }
@@ -154,12 +152,12 @@ static inline size_t coded_keys_seen(const at_attention_int16 *a, const packed_t
 // The weights of one query, whole numbers of 2^-14, zero for keys that it does not see; returns their sum.
 KERNEL_INLINE float weigh_keys(size_t count, size_t visible, float maximum, const float *p, int16_t *weights) {
   // Apart, because the maximum may be so large that a difference of fourteen is lost in it.
-  const f8 top = all(maximum), bits = all(AT_PROBABILITY_BITS);
-  i8 sum = zeros();
+  const floats top = all(maximum), bits = all(AT_PROBABILITY_BITS);
+  integers sum = zeros();
   const size_t end = (count + 31) / 32 * 32;
   for (size_t j = 0; j < end; j += 32) {
-    f8 e[4];
-    UNROLLED for (int i = 0; i < 4; i++) e[i] = add(sub(load8(p + j + 8 * i), top), bits);
+    floats e[4];
+    UNROLLED for (int i = 0; i < 4; i++) e[i] = add(sub(load_floats(p + j + 8 * i), top), bits);
     power_of_two_each(4, e);
     UNROLLED for (int i = 0; i < 4; i += 2) store_pairs(weights + j + 8 * i, narrow(nearest(e[i]), nearest(e[i + 1])));
   }
@@ -179,9 +177,9 @@ KERNEL_INLINE void soften_coded(const int rows, const at_attention_int16 *a, con
     maximum[r] = bias_and_maximum(s->scores + r * TILE, coded_keys_seen(a, t, i), bias, gate, s->maximum[i]);
     correction[r] = s->maximum[i] - maximum[r];
   }
-  f8 power = load8(correction);
+  floats power = load_floats(correction);
   power_of_two_each(1, &power);
-  store8(correction, power);
+  store_floats(correction, power);
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
     const size_t seen = coded_keys_seen(a, t, i);
@@ -195,7 +193,7 @@ KERNEL_INLINE void soften_coded(const int rows, const at_attention_int16 *a, con
 KERNEL_INLINE void add_values(const int rows, const int vectors, const at_attention_int16 *a, const coded_state *s,
                               const packed_tile *t, size_t query, size_t d, const float *correction) {
   const size_t width = at_attention_values(a->head_width);
-  i8 sum[CODED_QUERIES][VECTORS];
+  integers sum[CODED_QUERIES][VECTORS];
   UNROLLED for (int r = 0; r < rows; r++) {
     UNROLLED for (int i = 0; i < vectors; i++) sum[r][i] = zeros();
   }
@@ -210,8 +208,8 @@ KERNEL_INLINE void add_values(const int rows, const int vectors, const at_attent
   UNROLLED for (int r = 0; r < rows; r++) {
     float *out = s->sums + (query + (size_t)r) * width + d;
     UNROLLED for (int i = 0; i < vectors; i++) {
-      const f8 before = t->first == 0 ? all(0) : load8(out + 8 * i);
-      store8(out + 8 * i, add(mul(before, all(correction[r])), mul(to_float(sum[r][i]), all(t->value_scale))));
+      const floats before = t->first == 0 ? all(0) : load_floats(out + 8 * i);
+      store_floats(out + 8 * i, add(mul(before, all(correction[r])), mul(to_float(sum[r][i]), all(t->value_scale))));
     }
   }
 }
@@ -258,7 +256,7 @@ KERNEL uint32_t CEILING_NAME_OF(int16)(size_t iterations) {
   pairs8 v = load_pairs(halves);
   const pair x = load_pair(halves);
   enum { CHAINS = CODED_QUERIES * VECTORS };
-  i8 sum[CHAINS];
+  integers sum[CHAINS];
   UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = zeros();
   for (size_t n = 0; n < iterations * AT_CEILING_PRODUCTS / (16 * CHAINS); n++) {
     UNROLLED for (int i = 0; i < CHAINS; i++) {

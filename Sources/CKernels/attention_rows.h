@@ -15,11 +15,11 @@ static inline size_t visible_keys(bool causal, size_t position, size_t first, si
 KERNEL_INLINE float bias_and_maximum(float *scores, size_t visible, const float *bias, float gate, float least) {
   if (bias) {
     for (size_t j = 0; j < visible; j += 8)
-      store8(scores + j, add(load8(scores + j), mul(all(gate), load_some(bias + j, visible - j))));
+      store_floats(scores + j, add(load_floats(scores + j), mul(all(gate), load_some(bias + j, visible - j))));
   }
-  f8 maximum = all(least);
+  floats maximum = all(least);
   size_t j = 0;
-  for (; j + 8 <= visible; j += 8) maximum = greater(load8(scores + j), maximum);
+  for (; j + 8 <= visible; j += 8) maximum = greater(load_floats(scores + j), maximum);
   float greatest = greatest_lane(maximum);
   for (; j < visible; j++) greatest = scores[j] > greatest ? scores[j] : greatest;
   return greatest;
@@ -27,6 +27,6 @@ KERNEL_INLINE float bias_and_maximum(float *scores, size_t visible, const float 
 
 // A query's weighted values divided by the sum of its weights.
 KERNEL_INLINE void divide_row(const float *sums, float normaliser, float *out, size_t width) {
-  const f8 inverse = all(1 / normaliser);
+  const floats inverse = all(1 / normaliser);
   for (size_t d = 0; d < width; d += 8) store_some(out + d, width - d, mul(load_some(sums + d, width - d), inverse));
 }

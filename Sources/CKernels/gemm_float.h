@@ -5,14 +5,14 @@
 
 enum { FLOAT_ROWS = 6 }; // of a tile of VECTORS panels
 
-KERNEL_INLINE f8 load_weights(const bool half, const void *weights, size_t i) {
+KERNEL_INLINE floats load_weights(const bool half, const void *weights, size_t i) {
   if (half) return load_halves((const uint16_t *)weights + i * AT_PANEL);
-  return load8((const float *)weights + i * AT_PANEL);
+  return load_floats((const float *)weights + i * AT_PANEL);
 }
 
 KERNEL_INLINE void float_tile(const bool half, const int rows, const int panels, const at_gemm *a, size_t first_row,
                               size_t panel) {
-  f8 sum[VECTORS][FLOAT_ROWS];
+  floats sum[VECTORS][FLOAT_ROWS];
   UNROLLED for (int p = 0; p < panels; p++) {
     UNROLLED for (int r = 0; r < rows; r++) sum[p][r] = all(0);
   }
@@ -24,10 +24,10 @@ KERNEL_INLINE void float_tile(const bool half, const int rows, const int panels,
     const float *x[FLOAT_ROWS];
     UNROLLED for (int r = 0; r < rows; r++) x[r] = rows_of_tap[r];
     for (size_t i = 0; i < a->inputs; i++) {
-      f8 w[VECTORS];
+      floats w[VECTORS];
       UNROLLED for (int p = 0; p < panels; p++) w[p] = load_weights(half, weights + (size_t)p * stride, i);
       UNROLLED for (int r = 0; r < rows; r++) {
-        const f8 xi = all(x[r][i]);
+        const floats xi = all(x[r][i]);
         UNROLLED for (int p = 0; p < panels; p++) sum[p][r] = add(sum[p][r], mul(xi, w[p]));
       }
     }

@@ -7,7 +7,7 @@
 #define CEILING_NAME at_ceiling_int8_avx2
 #define GEMM_TARGET KERNEL_TARGET
 #define TILE_ROWS 4
-#define TILE_PANELS 2
+#define TILE_VECTORS 2
 enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0 };
 
 typedef struct {
@@ -16,7 +16,7 @@ typedef struct {
 typedef struct {
   pair even, odd;
 } codes;
-typedef i8 sums;
+typedef integers sums;
 
 KERNEL_INLINE weights take_weights(const int8_t *x, int quads) {
   const __m256i w = _mm256_loadu_si256((const __m256i *)x);
@@ -34,7 +34,7 @@ KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
 KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   return add_products(add_products(sum, w.even, x.even), w.odd, x.odd);
 }
-KERNEL_INLINE i8 total(sums sum) { return sum; }
+KERNEL_INLINE integers total(sums sum) { return sum; }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(x->even), "+x"(x->odd)); }
 
 #include "gemm_int8.h"

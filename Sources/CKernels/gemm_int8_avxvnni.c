@@ -6,11 +6,11 @@
 #define CEILING_NAME at_ceiling_int8_avxvnni
 #define GEMM_TARGET "avx2,f16c,avxvnni"
 #define TILE_ROWS 6
-#define TILE_PANELS 2
+#define TILE_VECTORS 2
 enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0 };
 
 typedef __m256i weights, codes;
-typedef i8 sums;
+typedef integers sums;
 
 KERNEL_INLINE weights take_weights(const int8_t *x, int quads) { return _mm256_loadu_si256((const __m256i *)x); }
 KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
@@ -22,7 +22,7 @@ KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
 static inline __attribute__((target(GEMM_TARGET), always_inline)) sums dot(sums sum, weights w, codes x, int quad) {
   return _mm256_dpbusd_avx_epi32(sum, x, w);
 }
-KERNEL_INLINE i8 total(sums sum) { return sum; }
+KERNEL_INLINE integers total(sums sum) { return sum; }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(*x)); }
 
 #include "gemm_int8.h"

@@ -6,14 +6,14 @@
 #define CEILING_NAME at_ceiling_int8_dotprod
 #define GEMM_TARGET "dotprod"
 #define TILE_ROWS 4
-#define TILE_PANELS 2
+#define TILE_VECTORS 2
 enum { STEP = 4, GROUP = 1, CODE_OFFSET = 128 };
 
 typedef struct {
   int8x16_t low, high;
 } weights;
 typedef int8x16_t codes;
-typedef i8 sums;
+typedef integers sums;
 
 KERNEL_INLINE weights take_weights(const int8_t *x, int quads) { return (weights){vld1q_s8(x), vld1q_s8(x + 16)}; }
 
@@ -36,7 +36,7 @@ static inline __attribute__((target(GEMM_TARGET), always_inline)) sums dot(sums 
   }
 }
 
-KERNEL_INLINE i8 total(sums sum) { return sum; }
+KERNEL_INLINE integers total(sums sum) { return sum; }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+w"(*x)); }
 
 #include "gemm_int8.h"

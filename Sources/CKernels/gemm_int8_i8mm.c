@@ -6,7 +6,7 @@
 #define CEILING_NAME at_ceiling_int8_i8mm
 #define GEMM_TARGET "i8mm"
 #define TILE_ROWS 4
-#define TILE_PANELS 2
+#define TILE_VECTORS 2
 #define ROWS_AT_ONCE 2
 enum { STEP = 4, GROUP = 2, CODE_OFFSET = 0 };
 
@@ -57,8 +57,8 @@ KERNEL_INLINE int32x4_t of_row(int32x4_t a, int32x4_t b, int row) {
   return vreinterpretq_s32_s64(row == 0 ? vzip1q_s64(first, second) : vzip2q_s64(first, second));
 }
 
-KERNEL_INLINE i8 total_of(sums sum, int row) {
-  return (i8){of_row(sum.of[0], sum.of[1], row), of_row(sum.of[2], sum.of[3], row)};
+KERNEL_INLINE integers total_of(sums sum, int row) {
+  return (integers){of_row(sum.of[0], sum.of[1], row), of_row(sum.of[2], sum.of[3], row)};
 }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+w"(*x)); }
 

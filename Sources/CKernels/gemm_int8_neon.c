@@ -8,7 +8,7 @@
 #define CEILING_NAME at_ceiling_int8_neon
 #define GEMM_TARGET KERNEL_TARGET
 #define TILE_ROWS 4
-#define TILE_PANELS 1
+#define TILE_VECTORS 1
 enum { STEP = 4, GROUP = 2, CODE_OFFSET = 128, PAIR_START = -256 };
 
 typedef struct {
@@ -62,8 +62,8 @@ KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   return sum;
 }
 
-KERNEL_INLINE i8 total(sums sum) {
-  return (i8){vpaddq_s32(sum.of[0], sum.of[1]), vpaddq_s32(sum.of[2], sum.of[3])};
+KERNEL_INLINE integers total(sums sum) {
+  return (integers){vpaddq_s32(sum.of[0], sum.of[1]), vpaddq_s32(sum.of[2], sum.of[3])};
 }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+w"(*x)); }
 

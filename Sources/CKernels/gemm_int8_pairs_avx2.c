@@ -6,11 +6,11 @@
 #define CEILING_NAME at_ceiling_int8_pairs_avx2
 #define GEMM_TARGET KERNEL_TARGET
 #define TILE_ROWS 4
-#define TILE_PANELS 2
+#define TILE_VECTORS 2
 enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0 };
 
 typedef __m256i weights, codes;
-typedef i8 sums;
+typedef integers sums;
 
 KERNEL_INLINE weights take_weights(const int8_t *x, int quads) { return _mm256_loadu_si256((const __m256i *)x); }
 KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
@@ -22,7 +22,7 @@ KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
 KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   return add_products(sum, _mm256_maddubs_epi16(x, w), ones());
 }
-KERNEL_INLINE i8 total(sums sum) { return sum; }
+KERNEL_INLINE integers total(sums sum) { return sum; }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(*x)); }
 
 #include "gemm_int8.h"

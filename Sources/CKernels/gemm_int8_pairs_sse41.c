@@ -6,10 +6,10 @@
 #define CEILING_NAME at_ceiling_int8_pairs_sse41
 #define GEMM_TARGET KERNEL_TARGET
 #define TILE_ROWS 4
-#define TILE_PANELS 1
+#define TILE_VECTORS 1
 enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0 };
 
-typedef i8 weights, sums;
+typedef integers weights, sums;
 typedef __m128i codes;
 
 KERNEL_INLINE weights take_weights(const int8_t *x, int quads) { return load_integers((const int32_t *)x); }
@@ -22,7 +22,7 @@ KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
 KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   return add_products(sum, (pairs8){_mm_maddubs_epi16(x, w.low), _mm_maddubs_epi16(x, w.high)}, ones());
 }
-KERNEL_INLINE i8 total(sums sum) { return sum; }
+KERNEL_INLINE integers total(sums sum) { return sum; }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(*x)); }
 
 #include "gemm_int8.h"

@@ -7,7 +7,7 @@
 #define CEILING_NAME at_ceiling_int8_sse41
 #define GEMM_TARGET KERNEL_TARGET
 #define TILE_ROWS 4
-#define TILE_PANELS 1
+#define TILE_VECTORS 1
 enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0 };
 
 typedef struct {
@@ -16,13 +16,13 @@ typedef struct {
 typedef struct {
   pair even, odd;
 } codes;
-typedef i8 sums;
+typedef integers sums;
 
 KERNEL_INLINE __m128i even_bytes(__m128i x) { return _mm_srai_epi16(_mm_slli_epi16(x, 8), 8); }
 KERNEL_INLINE __m128i odd_bytes(__m128i x) { return _mm_srai_epi16(x, 8); }
 
 KERNEL_INLINE weights take_weights(const int8_t *x, int quads) {
-  const i8 w = load_integers((const int32_t *)x);
+  const integers w = load_integers((const int32_t *)x);
   return (weights){{even_bytes(w.low), even_bytes(w.high)}, {odd_bytes(w.low), odd_bytes(w.high)}};
 }
 
@@ -37,7 +37,7 @@ KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
 KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   return add_products(add_products(sum, w.even, x.even), w.odd, x.odd);
 }
-KERNEL_INLINE i8 total(sums sum) { return sum; }
+KERNEL_INLINE integers total(sums sum) { return sum; }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(x->even), "+x"(x->odd)); }
 
 #include "gemm_int8.h"

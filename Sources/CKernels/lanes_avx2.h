@@ -4,32 +4,37 @@
 #include "kernel.h"
 #include <immintrin.h>
 
+// A header of a later instruction set on the same registers defines these itself and includes this one.
+#ifndef KERNEL_TARGET
 #define KERNEL_TARGET "avx2,f16c"
-#define KERNEL __attribute__((target(KERNEL_TARGET)))
-#define KERNEL_INLINE static inline __attribute__((target(KERNEL_TARGET), always_inline))
 #define KERNEL_NAME(name) at_##name##_avx2
 #define CEILING_NAME_OF(name) at_ceiling_##name##_avx2
+#define ADD_PRODUCTS(sum, a, x) _mm256_add_epi32(sum, _mm256_madd_epi16(a, x))
+enum { CODED_QUERIES = 4 }; // rows of a tile of registers in integers
+#endif
+#define KERNEL __attribute__((target(KERNEL_TARGET)))
+#define KERNEL_INLINE static inline __attribute__((target(KERNEL_TARGET), always_inline))
 
-enum { VECTORS = 2 }; // in a row of a tile of registers
+enum { LANES = 8, VECTORS = 2 }; // VECTORS in a row of a tile of registers
 
-typedef __m256 f8;
+typedef __m256 floats;
 
-KERNEL_INLINE f8 all(float x) { return _mm256_set1_ps(x); }
-KERNEL_INLINE f8 load8(const float *x) { return _mm256_loadu_ps(x); }
-KERNEL_INLINE void store8(float *x, f8 v) { _mm256_storeu_ps(x, v); }
-KERNEL_INLINE f8 add(f8 a, f8 b) { return _mm256_add_ps(a, b); }
-KERNEL_INLINE f8 sub(f8 a, f8 b) { return _mm256_sub_ps(a, b); }
-KERNEL_INLINE f8 mul(f8 a, f8 b) { return _mm256_mul_ps(a, b); }
-KERNEL_INLINE f8 divide(f8 a, f8 b) { return _mm256_div_ps(a, b); }
-KERNEL_INLINE f8 lesser(f8 a, f8 b) { return _mm256_min_ps(a, b); }
-KERNEL_INLINE f8 greater(f8 a, f8 b) { return _mm256_max_ps(a, b); }
-KERNEL_INLINE f8 square_root(f8 x) { return _mm256_sqrt_ps(x); }
-KERNEL_INLINE f8 negative(f8 x) { return _mm256_xor_ps(x, all(-0.0f)); }
-KERNEL_INLINE f8 magnitude(f8 x) { return _mm256_andnot_ps(all(-0.0f), x); }
-KERNEL_INLINE f8 positive_part(f8 x) { return _mm256_andnot_ps(_mm256_cmp_ps(all(0), x, _CMP_GE_OQ), x); }
+KERNEL_INLINE floats all(float x) { return _mm256_set1_ps(x); }
+KERNEL_INLINE floats load_floats(const float *x) { return _mm256_loadu_ps(x); }
+KERNEL_INLINE void store_floats(float *x, floats v) { _mm256_storeu_ps(x, v); }
+KERNEL_INLINE floats add(floats a, floats b) { return _mm256_add_ps(a, b); }
+KERNEL_INLINE floats sub(floats a, floats b) { return _mm256_sub_ps(a, b); }
+KERNEL_INLINE floats mul(floats a, floats b) { return _mm256_mul_ps(a, b); }
+KERNEL_INLINE floats divide(floats a, floats b) { return _mm256_div_ps(a, b); }
+KERNEL_INLINE floats lesser(floats a, floats b) { return _mm256_min_ps(a, b); }
+KERNEL_INLINE floats greater(floats a, floats b) { return _mm256_max_ps(a, b); }
+KERNEL_INLINE floats square_root(floats x) { return _mm256_sqrt_ps(x); }
+KERNEL_INLINE floats negative(floats x) { return _mm256_xor_ps(x, all(-0.0f)); }
+KERNEL_INLINE floats magnitude(floats x) { return _mm256_andnot_ps(all(-0.0f), x); }
+KERNEL_INLINE floats positive_part(floats x) { return _mm256_andnot_ps(_mm256_cmp_ps(all(0), x, _CMP_GE_OQ), x); }
 
 // x with 2^(low bits of `shifted`) multiplied in: the end of exp.
-KERNEL_INLINE f8 scale_by_power(f8 x, f8 shifted) {
+KERNEL_INLINE floats scale_by_power(floats x, floats shifted) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), exponent));
 }
@@ -39,43 +44,45 @@ KERNEL_INLINE __m256i lanes_below(size_t count) {
 }
 
 // Zero in the lanes from `count` on.
-KERNEL_INLINE f8 keep_lanes(f8 x, size_t count) { return _mm256_and_ps(x, _mm256_castsi256_ps(lanes_below(count))); }
+KERNEL_INLINE floats keep_lanes(floats x, size_t count) {
+  return _mm256_and_ps(x, _mm256_castsi256_ps(lanes_below(count)));
+}
 
 // Up to 8 floats, zero in the lanes beyond `count`; touches no memory beyond them.
-KERNEL_INLINE f8 load_some(const float *x, size_t count) {
-  return count >= 8 ? load8(x) : _mm256_maskload_ps(x, lanes_below(count));
+KERNEL_INLINE floats load_some(const float *x, size_t count) {
+  return count >= 8 ? load_floats(x) : _mm256_maskload_ps(x, lanes_below(count));
 }
-KERNEL_INLINE void store_some(float *x, size_t count, f8 v) {
-  if (count >= 8) store8(x, v);
+KERNEL_INLINE void store_some(float *x, size_t count, floats v) {
+  if (count >= 8) store_floats(x, v);
   else _mm256_maskstore_ps(x, lanes_below(count), v);
 }
 
 // ReferenceMath.sum(lanes:)
-KERNEL_INLINE float sum_lanes(f8 v) {
+KERNEL_INLINE float sum_lanes(floats v) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-KERNEL_INLINE float greatest_lane(f8 v) {
+KERNEL_INLINE float greatest_lane(floats v) {
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
-KERNEL_INLINE f8 load_halves(const uint16_t *x) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x)); }
+KERNEL_INLINE floats load_halves(const uint16_t *x) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x)); }
 
-KERNEL_INLINE void store_halves(uint16_t *x, f8 v) {
+KERNEL_INLINE void store_halves(uint16_t *x, floats v) {
   _mm_storeu_si128((__m128i *)x, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
 // Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
-KERNEL_INLINE __m256i codes8(f8 rounded, int32_t zero) {
+KERNEL_INLINE __m256i codes8(floats rounded, int32_t zero) {
   const __m256i magic = _mm256_castps_si256(all(12582912.0f));
   const __m256i q = _mm256_add_epi32(_mm256_sub_epi32(_mm256_castps_si256(rounded), magic), _mm256_set1_epi32(zero));
   return _mm256_min_epi32(_mm256_max_epi32(q, _mm256_setzero_si256()), _mm256_set1_epi32(255));
 }
-KERNEL_INLINE void store_codes(uint8_t *q, const f8 rounded[4], int32_t zero) {
+KERNEL_INLINE void store_codes(uint8_t *q, const floats rounded[4], int32_t zero) {
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); // undoes the packs' interleaving of halves
   const __m256i low = _mm256_packs_epi32(codes8(rounded[0], zero), codes8(rounded[1], zero));
   const __m256i high = _mm256_packs_epi32(codes8(rounded[2], zero), codes8(rounded[3], zero));
@@ -83,11 +90,11 @@ KERNEL_INLINE void store_codes(uint8_t *q, const f8 rounded[4], int32_t zero) {
 }
 
 // Eight s32, and eight pairs of s16 to be multiplied by one pair.
-typedef __m256i i8;
+typedef __m256i integers;
 typedef __m256i pairs8;
 typedef __m256i pair;
 
-KERNEL_INLINE i8 zeros(void) { return _mm256_setzero_si256(); }
+KERNEL_INLINE integers zeros(void) { return _mm256_setzero_si256(); }
 KERNEL_INLINE pairs8 load_pairs(const int16_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
 KERNEL_INLINE pair load_pair(const int16_t *x) {
   int32_t both;
@@ -95,37 +102,37 @@ KERNEL_INLINE pair load_pair(const int16_t *x) {
   return _mm256_set1_epi32(both);
 }
 KERNEL_INLINE pair ones(void) { return _mm256_set1_epi16(1); }
-KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, x)); }
+KERNEL_INLINE integers add_products(integers sum, pairs8 a, pair x) { return ADD_PRODUCTS(sum, a, x); }
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+x"(*x)); }
-KERNEL_INLINE i8 load_integers(const int32_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
-KERNEL_INLINE i8 add_integers(i8 a, i8 b) { return _mm256_add_epi32(a, b); }
+KERNEL_INLINE integers load_integers(const int32_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
+KERNEL_INLINE integers add_integers(integers a, integers b) { return _mm256_add_epi32(a, b); }
 // x - a * n
-KERNEL_INLINE i8 subtract_times(i8 x, i8 a, int32_t n) {
+KERNEL_INLINE integers subtract_times(integers x, integers a, int32_t n) {
   return _mm256_sub_epi32(x, _mm256_mullo_epi32(a, _mm256_set1_epi32(n)));
 }
-KERNEL_INLINE f8 to_float(i8 x) { return _mm256_cvtepi32_ps(x); }
+KERNEL_INLINE floats to_float(integers x) { return _mm256_cvtepi32_ps(x); }
 
 // Ties to even, for magnitudes below 2^31.
-KERNEL_INLINE i8 nearest(f8 x) { return _mm256_cvtps_epi32(x); }
+KERNEL_INLINE integers nearest(floats x) { return _mm256_cvtps_epi32(x); }
 // Sixteen s16, as they lie in memory: those of a, then those of b.
-KERNEL_INLINE pairs8 narrow(i8 a, i8 b) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8); }
+KERNEL_INLINE pairs8 narrow(integers a, integers b) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8); }
 KERNEL_INLINE void store_pairs(int16_t *x, pairs8 v) { _mm256_storeu_si256((__m256i *)x, v); }
 
-KERNEL_INLINE int32_t sum_integers(i8 x) {
+KERNEL_INLINE int32_t sum_integers(integers x) {
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
   s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
 // Integers of 16 bits held in the mantissas of magic-rounded floats.
-KERNEL_INLINE void store_int16(int16_t *x, f8 rounded) {
+KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
   const __m256i magic = _mm256_castps_si256(all(12582912.0f));
   const __m256i q = _mm256_sub_epi32(_mm256_castps_si256(rounded), magic);
   _mm_storeu_si128((__m128i *)x, _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1)));
 }
 
-KERNEL_INLINE void transpose(f8 v[8]) {
-  f8 pairs[8], quads[8];
+KERNEL_INLINE void transpose(floats v[8]) {
+  floats pairs[8], quads[8];
   UNROLLED for (int i = 0; i < 4; i++) {
     pairs[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
     pairs[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);

@@ -9,100 +9,106 @@
 #define KERNEL_NAME(name) at_##name##_neon
 #define CEILING_NAME_OF(name) at_ceiling_##name##_neon
 
-enum { VECTORS = 2 }; // in a row of a tile of registers
+enum {
+  LANES = 8,
+  VECTORS = 2,       // in a row of a tile of registers
+  CODED_QUERIES = 4, // rows of such a tile in integers
+};
 
 typedef struct {
   float32x4_t low, high;
-} f8;
+} floats;
 
-KERNEL_INLINE f8 all(float x) { return (f8){vdupq_n_f32(x), vdupq_n_f32(x)}; }
-KERNEL_INLINE f8 load8(const float *x) { return (f8){vld1q_f32(x), vld1q_f32(x + 4)}; }
-KERNEL_INLINE void store8(float *x, f8 v) {
+KERNEL_INLINE floats all(float x) { return (floats){vdupq_n_f32(x), vdupq_n_f32(x)}; }
+KERNEL_INLINE floats load_floats(const float *x) { return (floats){vld1q_f32(x), vld1q_f32(x + 4)}; }
+KERNEL_INLINE void store_floats(float *x, floats v) {
   vst1q_f32(x, v.low);
   vst1q_f32(x + 4, v.high);
 }
-KERNEL_INLINE f8 add(f8 a, f8 b) { return (f8){vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
-KERNEL_INLINE f8 sub(f8 a, f8 b) { return (f8){vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)}; }
-KERNEL_INLINE f8 mul(f8 a, f8 b) { return (f8){vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
-KERNEL_INLINE f8 divide(f8 a, f8 b) { return (f8){vdivq_f32(a.low, b.low), vdivq_f32(a.high, b.high)}; }
-KERNEL_INLINE f8 lesser(f8 a, f8 b) { return (f8){vminq_f32(a.low, b.low), vminq_f32(a.high, b.high)}; }
-KERNEL_INLINE f8 greater(f8 a, f8 b) { return (f8){vmaxq_f32(a.low, b.low), vmaxq_f32(a.high, b.high)}; }
-KERNEL_INLINE f8 square_root(f8 x) { return (f8){vsqrtq_f32(x.low), vsqrtq_f32(x.high)}; }
-KERNEL_INLINE f8 negative(f8 x) { return (f8){vnegq_f32(x.low), vnegq_f32(x.high)}; }
-KERNEL_INLINE f8 magnitude(f8 x) { return (f8){vabsq_f32(x.low), vabsq_f32(x.high)}; }
-KERNEL_INLINE f8 positive_part(f8 x) { return greater(x, all(0)); }
+KERNEL_INLINE floats add(floats a, floats b) { return (floats){vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
+KERNEL_INLINE floats sub(floats a, floats b) { return (floats){vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)}; }
+KERNEL_INLINE floats mul(floats a, floats b) { return (floats){vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
+KERNEL_INLINE floats divide(floats a, floats b) { return (floats){vdivq_f32(a.low, b.low), vdivq_f32(a.high, b.high)}; }
+KERNEL_INLINE floats lesser(floats a, floats b) { return (floats){vminq_f32(a.low, b.low), vminq_f32(a.high, b.high)}; }
+KERNEL_INLINE floats greater(floats a, floats b) {
+  return (floats){vmaxq_f32(a.low, b.low), vmaxq_f32(a.high, b.high)};
+}
+KERNEL_INLINE floats square_root(floats x) { return (floats){vsqrtq_f32(x.low), vsqrtq_f32(x.high)}; }
+KERNEL_INLINE floats negative(floats x) { return (floats){vnegq_f32(x.low), vnegq_f32(x.high)}; }
+KERNEL_INLINE floats magnitude(floats x) { return (floats){vabsq_f32(x.low), vabsq_f32(x.high)}; }
+KERNEL_INLINE floats positive_part(floats x) { return greater(x, all(0)); }
 
 // x with 2^(low bits of `shifted`) multiplied in: the end of exp.
 KERNEL_INLINE float32x4_t scale_by_power4(float32x4_t x, float32x4_t shifted) {
   const int32x4_t exponent = vshlq_n_s32(vreinterpretq_s32_f32(shifted), 23);
   return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), exponent));
 }
-KERNEL_INLINE f8 scale_by_power(f8 x, f8 shifted) {
-  return (f8){scale_by_power4(x.low, shifted.low), scale_by_power4(x.high, shifted.high)};
+KERNEL_INLINE floats scale_by_power(floats x, floats shifted) {
+  return (floats){scale_by_power4(x.low, shifted.low), scale_by_power4(x.high, shifted.high)};
 }
 
 // Up to 8 floats, zero in the lanes beyond `count`; touches no memory beyond them.
-KERNEL_INLINE f8 load_some(const float *x, size_t count) {
-  if (count >= 8) return load8(x);
+KERNEL_INLINE floats load_some(const float *x, size_t count) {
+  if (count >= 8) return load_floats(x);
   float lanes[8] = {0};
   for (size_t i = 0; i < count; i++) lanes[i] = x[i];
-  return load8(lanes);
+  return load_floats(lanes);
 }
-KERNEL_INLINE void store_some(float *x, size_t count, f8 v) {
+KERNEL_INLINE void store_some(float *x, size_t count, floats v) {
   if (count >= 8) {
-    store8(x, v);
+    store_floats(x, v);
     return;
   }
   float lanes[8];
-  store8(lanes, v);
+  store_floats(lanes, v);
   for (size_t i = 0; i < count; i++) x[i] = lanes[i];
 }
 
 // Zero in the lanes from `count` on.
-KERNEL_INLINE f8 keep_lanes(f8 x, size_t count) {
+KERNEL_INLINE floats keep_lanes(floats x, size_t count) {
   float lanes[8];
-  store8(lanes, x);
+  store_floats(lanes, x);
   return load_some(lanes, count);
 }
 
 // ReferenceMath.sum(lanes:)
-KERNEL_INLINE float sum_lanes(f8 v) {
+KERNEL_INLINE float sum_lanes(floats v) {
   const float32x4_t four = vaddq_f32(v.low, v.high);
   const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
   return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
 
-KERNEL_INLINE float greatest_lane(f8 v) { return vmaxvq_f32(vmaxq_f32(v.low, v.high)); }
+KERNEL_INLINE float greatest_lane(floats v) { return vmaxvq_f32(vmaxq_f32(v.low, v.high)); }
 
-KERNEL_INLINE f8 load_halves(const uint16_t *x) {
+KERNEL_INLINE floats load_halves(const uint16_t *x) {
   const float16x8_t h = vreinterpretq_f16_u16(vld1q_u16(x));
-  return (f8){vcvt_f32_f16(vget_low_f16(h)), vcvt_high_f32_f16(h)};
+  return (floats){vcvt_f32_f16(vget_low_f16(h)), vcvt_high_f32_f16(h)};
 }
-KERNEL_INLINE void store_halves(uint16_t *x, f8 v) {
+KERNEL_INLINE void store_halves(uint16_t *x, floats v) {
   vst1q_u16(x, vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(v.low), v.high)));
 }
 
 // Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
-KERNEL_INLINE int16x8_t codes8(f8 rounded, int32_t zero) {
+KERNEL_INLINE int16x8_t codes8(floats rounded, int32_t zero) {
   const int32x4_t offset = vsubq_s32(vdupq_n_s32(zero), vreinterpretq_s32_f32(vdupq_n_f32(12582912.0f)));
   const int32x4_t low = vaddq_s32(vreinterpretq_s32_f32(rounded.low), offset);
   const int32x4_t high = vaddq_s32(vreinterpretq_s32_f32(rounded.high), offset);
   return vqmovn_high_s32(vqmovn_s32(low), high);
 }
-KERNEL_INLINE void store_codes(uint8_t *q, const f8 rounded[4], int32_t zero) {
+KERNEL_INLINE void store_codes(uint8_t *q, const floats rounded[4], int32_t zero) {
   UNROLLED for (int i = 0; i < 4; i++) vst1_u8(q + 8 * i, vqmovun_s16(codes8(rounded[i], zero)));
 }
 
 // Eight s32, and eight pairs of s16 to be multiplied by one pair.
 typedef struct {
   int32x4_t low, high;
-} i8;
+} integers;
 typedef struct {
   int16x8_t first, second;
 } pairs8;
 typedef int16x4_t pair; // in the first two lanes
 
-KERNEL_INLINE i8 zeros(void) { return (i8){vdupq_n_s32(0), vdupq_n_s32(0)}; }
+KERNEL_INLINE integers zeros(void) { return (integers){vdupq_n_s32(0), vdupq_n_s32(0)}; }
 KERNEL_INLINE pairs8 load_pairs(const int16_t *x) {
   const int16x8x2_t v = vld2q_s16(x);
   return (pairs8){v.val[0], v.val[1]};
@@ -113,7 +119,7 @@ KERNEL_INLINE pair load_pair(const int16_t *x) {
   return vreinterpret_s16_s32(vdup_n_s32(both));
 }
 KERNEL_INLINE pair ones(void) { return vdup_n_s16(1); }
-KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) {
+KERNEL_INLINE integers add_products(integers sum, pairs8 a, pair x) {
   sum.low = vmlal_lane_s16(sum.low, vget_low_s16(a.first), x, 0);
   sum.high = vmlal_high_lane_s16(sum.high, a.first, x, 0);
   sum.low = vmlal_lane_s16(sum.low, vget_low_s16(a.second), x, 1);
@@ -121,20 +127,22 @@ KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) {
   return sum;
 }
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+w"(x->first), "+w"(x->second)); }
-KERNEL_INLINE i8 load_integers(const int32_t *x) { return (i8){vld1q_s32(x), vld1q_s32(x + 4)}; }
-KERNEL_INLINE i8 add_integers(i8 a, i8 b) { return (i8){vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
-// x - a * n
-KERNEL_INLINE i8 subtract_times(i8 x, i8 a, int32_t n) {
-  return (i8){vmlsq_n_s32(x.low, a.low, n), vmlsq_n_s32(x.high, a.high, n)};
+KERNEL_INLINE integers load_integers(const int32_t *x) { return (integers){vld1q_s32(x), vld1q_s32(x + 4)}; }
+KERNEL_INLINE integers add_integers(integers a, integers b) {
+  return (integers){vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)};
 }
-KERNEL_INLINE f8 to_float(i8 x) { return (f8){vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)}; }
+// x - a * n
+KERNEL_INLINE integers subtract_times(integers x, integers a, int32_t n) {
+  return (integers){vmlsq_n_s32(x.low, a.low, n), vmlsq_n_s32(x.high, a.high, n)};
+}
+KERNEL_INLINE floats to_float(integers x) { return (floats){vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)}; }
 // Ties to even, for magnitudes below 2^31.
-KERNEL_INLINE i8 nearest(f8 x) { return (i8){vcvtnq_s32_f32(x.low), vcvtnq_s32_f32(x.high)}; }
+KERNEL_INLINE integers nearest(floats x) { return (integers){vcvtnq_s32_f32(x.low), vcvtnq_s32_f32(x.high)}; }
 // Sixteen s16: those of a, then those of b.
 typedef struct {
   int16x8_t low, high;
 } s16;
-KERNEL_INLINE s16 narrow(i8 a, i8 b) {
+KERNEL_INLINE s16 narrow(integers a, integers b) {
   return (s16){vqmovn_high_s32(vqmovn_s32(a.low), a.high), vqmovn_high_s32(vqmovn_s32(b.low), b.high)};
 }
 KERNEL_INLINE void store_pairs(int16_t *x, s16 v) {
@@ -142,10 +150,10 @@ KERNEL_INLINE void store_pairs(int16_t *x, s16 v) {
   vst1q_s16(x + 8, v.high);
 }
 
-KERNEL_INLINE int32_t sum_integers(i8 x) { return vaddvq_s32(vaddq_s32(x.low, x.high)); }
+KERNEL_INLINE int32_t sum_integers(integers x) { return vaddvq_s32(vaddq_s32(x.low, x.high)); }
 
 // Integers of 16 bits held in the mantissas of magic-rounded floats.
-KERNEL_INLINE void store_int16(int16_t *x, f8 rounded) {
+KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
   const int32x4_t magic = vreinterpretq_s32_f32(vdupq_n_f32(12582912.0f));
   const int32x4_t low = vsubq_s32(vreinterpretq_s32_f32(rounded.low), magic);
   const int32x4_t high = vsubq_s32(vreinterpretq_s32_f32(rounded.high), magic);
@@ -160,7 +168,7 @@ KERNEL_INLINE void transpose4(float32x4_t *a, float32x4_t *b, float32x4_t *c, fl
   *d = vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1]));
 }
 
-KERNEL_INLINE void transpose(f8 v[8]) {
+KERNEL_INLINE void transpose(floats v[8]) {
   transpose4(&v[0].low, &v[1].low, &v[2].low, &v[3].low);
   transpose4(&v[0].high, &v[1].high, &v[2].high, &v[3].high);
   transpose4(&v[4].low, &v[5].low, &v[6].low, &v[7].low);

@@ -10,34 +10,44 @@
 #define KERNEL_NAME(name) at_##name##_sse41
 #define CEILING_NAME_OF(name) at_ceiling_##name##_sse41
 
-enum { VECTORS = 1 }; // in a row of a tile of registers
+enum {
+  LANES = 8,
+  VECTORS = 1,       // in a row of a tile of registers
+  CODED_QUERIES = 4, // rows of such a tile in integers
+};
 
 typedef struct {
   __m128 low, high;
-} f8;
+} floats;
 
-KERNEL_INLINE f8 all(float x) { return (f8){_mm_set1_ps(x), _mm_set1_ps(x)}; }
-KERNEL_INLINE f8 load8(const float *x) { return (f8){_mm_loadu_ps(x), _mm_loadu_ps(x + 4)}; }
-KERNEL_INLINE void store8(float *x, f8 v) {
+KERNEL_INLINE floats all(float x) { return (floats){_mm_set1_ps(x), _mm_set1_ps(x)}; }
+KERNEL_INLINE floats load_floats(const float *x) { return (floats){_mm_loadu_ps(x), _mm_loadu_ps(x + 4)}; }
+KERNEL_INLINE void store_floats(float *x, floats v) {
   _mm_storeu_ps(x, v.low);
   _mm_storeu_ps(x + 4, v.high);
 }
-KERNEL_INLINE f8 add(f8 a, f8 b) { return (f8){_mm_add_ps(a.low, b.low), _mm_add_ps(a.high, b.high)}; }
-KERNEL_INLINE f8 sub(f8 a, f8 b) { return (f8){_mm_sub_ps(a.low, b.low), _mm_sub_ps(a.high, b.high)}; }
-KERNEL_INLINE f8 mul(f8 a, f8 b) { return (f8){_mm_mul_ps(a.low, b.low), _mm_mul_ps(a.high, b.high)}; }
-KERNEL_INLINE f8 divide(f8 a, f8 b) { return (f8){_mm_div_ps(a.low, b.low), _mm_div_ps(a.high, b.high)}; }
-KERNEL_INLINE f8 lesser(f8 a, f8 b) { return (f8){_mm_min_ps(a.low, b.low), _mm_min_ps(a.high, b.high)}; }
-KERNEL_INLINE f8 greater(f8 a, f8 b) { return (f8){_mm_max_ps(a.low, b.low), _mm_max_ps(a.high, b.high)}; }
-KERNEL_INLINE f8 square_root(f8 x) { return (f8){_mm_sqrt_ps(x.low), _mm_sqrt_ps(x.high)}; }
-KERNEL_INLINE f8 negative(f8 x) {
-  return (f8){_mm_xor_ps(x.low, _mm_set1_ps(-0.0f)), _mm_xor_ps(x.high, _mm_set1_ps(-0.0f))};
+KERNEL_INLINE floats add(floats a, floats b) { return (floats){_mm_add_ps(a.low, b.low), _mm_add_ps(a.high, b.high)}; }
+KERNEL_INLINE floats sub(floats a, floats b) { return (floats){_mm_sub_ps(a.low, b.low), _mm_sub_ps(a.high, b.high)}; }
+KERNEL_INLINE floats mul(floats a, floats b) { return (floats){_mm_mul_ps(a.low, b.low), _mm_mul_ps(a.high, b.high)}; }
+KERNEL_INLINE floats divide(floats a, floats b) {
+  return (floats){_mm_div_ps(a.low, b.low), _mm_div_ps(a.high, b.high)};
 }
-KERNEL_INLINE f8 magnitude(f8 x) {
-  return (f8){_mm_andnot_ps(_mm_set1_ps(-0.0f), x.low), _mm_andnot_ps(_mm_set1_ps(-0.0f), x.high)};
+KERNEL_INLINE floats lesser(floats a, floats b) {
+  return (floats){_mm_min_ps(a.low, b.low), _mm_min_ps(a.high, b.high)};
 }
-KERNEL_INLINE f8 positive_part(f8 x) {
+KERNEL_INLINE floats greater(floats a, floats b) {
+  return (floats){_mm_max_ps(a.low, b.low), _mm_max_ps(a.high, b.high)};
+}
+KERNEL_INLINE floats square_root(floats x) { return (floats){_mm_sqrt_ps(x.low), _mm_sqrt_ps(x.high)}; }
+KERNEL_INLINE floats negative(floats x) {
+  return (floats){_mm_xor_ps(x.low, _mm_set1_ps(-0.0f)), _mm_xor_ps(x.high, _mm_set1_ps(-0.0f))};
+}
+KERNEL_INLINE floats magnitude(floats x) {
+  return (floats){_mm_andnot_ps(_mm_set1_ps(-0.0f), x.low), _mm_andnot_ps(_mm_set1_ps(-0.0f), x.high)};
+}
+KERNEL_INLINE floats positive_part(floats x) {
   const __m128 zero = _mm_setzero_ps();
-  return (f8){_mm_andnot_ps(_mm_cmpge_ps(zero, x.low), x.low), _mm_andnot_ps(_mm_cmpge_ps(zero, x.high), x.high)};
+  return (floats){_mm_andnot_ps(_mm_cmpge_ps(zero, x.low), x.low), _mm_andnot_ps(_mm_cmpge_ps(zero, x.high), x.high)};
 }
 
 // x with 2^(low bits of `shifted`) multiplied in: the end of exp.
@@ -45,42 +55,42 @@ KERNEL_INLINE __m128 scale_by_power4(__m128 x, __m128 shifted) {
   const __m128i exponent = _mm_slli_epi32(_mm_castps_si128(shifted), 23);
   return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), exponent));
 }
-KERNEL_INLINE f8 scale_by_power(f8 x, f8 shifted) {
-  return (f8){scale_by_power4(x.low, shifted.low), scale_by_power4(x.high, shifted.high)};
+KERNEL_INLINE floats scale_by_power(floats x, floats shifted) {
+  return (floats){scale_by_power4(x.low, shifted.low), scale_by_power4(x.high, shifted.high)};
 }
 
 // Up to 8 floats, zero in the lanes beyond `count`; touches no memory beyond them.
-KERNEL_INLINE f8 load_some(const float *x, size_t count) {
-  if (count >= 8) return load8(x);
+KERNEL_INLINE floats load_some(const float *x, size_t count) {
+  if (count >= 8) return load_floats(x);
   float lanes[8] = {0};
   for (size_t i = 0; i < count; i++) lanes[i] = x[i];
-  return load8(lanes);
+  return load_floats(lanes);
 }
-KERNEL_INLINE void store_some(float *x, size_t count, f8 v) {
+KERNEL_INLINE void store_some(float *x, size_t count, floats v) {
   if (count >= 8) {
-    store8(x, v);
+    store_floats(x, v);
     return;
   }
   float lanes[8];
-  store8(lanes, v);
+  store_floats(lanes, v);
   for (size_t i = 0; i < count; i++) x[i] = lanes[i];
 }
 
 // Zero in the lanes from `count` on.
-KERNEL_INLINE f8 keep_lanes(f8 x, size_t count) {
+KERNEL_INLINE floats keep_lanes(floats x, size_t count) {
   const __m128i end = _mm_set1_epi32(count > 8 ? 8 : (int)count);
   const __m128i low = _mm_cmpgt_epi32(end, _mm_setr_epi32(0, 1, 2, 3));
   const __m128i high = _mm_cmpgt_epi32(end, _mm_setr_epi32(4, 5, 6, 7));
-  return (f8){_mm_and_ps(x.low, _mm_castsi128_ps(low)), _mm_and_ps(x.high, _mm_castsi128_ps(high))};
+  return (floats){_mm_and_ps(x.low, _mm_castsi128_ps(low)), _mm_and_ps(x.high, _mm_castsi128_ps(high))};
 }
 
 // ReferenceMath.sum(lanes:)
-KERNEL_INLINE float sum_lanes(f8 v) {
+KERNEL_INLINE float sum_lanes(floats v) {
   const __m128 four = _mm_add_ps(v.low, v.high), two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 0x55)));
 }
 
-KERNEL_INLINE float greatest_lane(f8 v) {
+KERNEL_INLINE float greatest_lane(floats v) {
   const __m128 four = _mm_max_ps(v.low, v.high), two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 0x55)));
 }
@@ -96,9 +106,9 @@ KERNEL_INLINE __m128 widen_halves(__m128i half) {
   const __m128i sign = _mm_slli_epi32(_mm_srai_epi32(wide, 31), 31);
   return _mm_or_ps(scaled, _mm_castsi128_ps(_mm_or_si128(exponent, sign)));
 }
-KERNEL_INLINE f8 load_halves(const uint16_t *x) {
+KERNEL_INLINE floats load_halves(const uint16_t *x) {
   const __m128i halves = _mm_loadu_si128((const __m128i *)x);
-  return (f8){widen_halves(halves), widen_halves(_mm_srli_si128(halves, 8))};
+  return (floats){widen_halves(halves), widen_halves(_mm_srli_si128(halves, 8))};
 }
 
 // binary32 of at most 65504 in magnitude to the nearest binary16, ties to even. Normal results: the exponent is moved to
@@ -118,20 +128,20 @@ KERNEL_INLINE __m128i narrow_floats(__m128 x) {
   const __m128i sign = _mm_slli_epi32(_mm_srai_epi32(bits, 31), 15);
   return _mm_or_si128(value, sign);
 }
-KERNEL_INLINE void store_halves(uint16_t *x, f8 v) {
+KERNEL_INLINE void store_halves(uint16_t *x, floats v) {
   _mm_storeu_si128((__m128i *)x, _mm_packs_epi32(narrow_floats(v.low), narrow_floats(v.high)));
 }
 
 // Eight s32, and eight pairs of s16 to be multiplied by one pair.
 typedef struct {
   __m128i low, high;
-} i8;
-typedef i8 pairs8;
+} integers;
+typedef integers pairs8;
 typedef __m128i pair;
 
-KERNEL_INLINE i8 zeros(void) { return (i8){_mm_setzero_si128(), _mm_setzero_si128()}; }
-KERNEL_INLINE i8 load_integers(const int32_t *x) {
-  return (i8){_mm_loadu_si128((const __m128i *)x), _mm_loadu_si128((const __m128i *)(x + 4))};
+KERNEL_INLINE integers zeros(void) { return (integers){_mm_setzero_si128(), _mm_setzero_si128()}; }
+KERNEL_INLINE integers load_integers(const int32_t *x) {
+  return (integers){_mm_loadu_si128((const __m128i *)x), _mm_loadu_si128((const __m128i *)(x + 4))};
 }
 KERNEL_INLINE pairs8 load_pairs(const int16_t *x) { return load_integers((const int32_t *)x); }
 KERNEL_INLINE pair load_pair(const int16_t *x) {
@@ -140,23 +150,25 @@ KERNEL_INLINE pair load_pair(const int16_t *x) {
   return _mm_set1_epi32(both);
 }
 KERNEL_INLINE pair ones(void) { return _mm_set1_epi16(1); }
-KERNEL_INLINE i8 add_integers(i8 a, i8 b) { return (i8){_mm_add_epi32(a.low, b.low), _mm_add_epi32(a.high, b.high)}; }
+KERNEL_INLINE integers add_integers(integers a, integers b) {
+  return (integers){_mm_add_epi32(a.low, b.low), _mm_add_epi32(a.high, b.high)};
+}
 // x - a * n
-KERNEL_INLINE i8 subtract_times(i8 x, i8 a, int32_t n) {
+KERNEL_INLINE integers subtract_times(integers x, integers a, int32_t n) {
   const __m128i each = _mm_set1_epi32(n);
-  return (i8){_mm_sub_epi32(x.low, _mm_mullo_epi32(a.low, each)),
+  return (integers){_mm_sub_epi32(x.low, _mm_mullo_epi32(a.low, each)),
               _mm_sub_epi32(x.high, _mm_mullo_epi32(a.high, each))};
 }
-KERNEL_INLINE i8 add_products(i8 sum, pairs8 a, pair x) {
-  return add_integers(sum, (i8){_mm_madd_epi16(a.low, x), _mm_madd_epi16(a.high, x)});
+KERNEL_INLINE integers add_products(integers sum, pairs8 a, pair x) {
+  return add_integers(sum, (integers){_mm_madd_epi16(a.low, x), _mm_madd_epi16(a.high, x)});
 }
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+x"(x->low), "+x"(x->high)); }
-KERNEL_INLINE f8 to_float(i8 x) { return (f8){_mm_cvtepi32_ps(x.low), _mm_cvtepi32_ps(x.high)}; }
+KERNEL_INLINE floats to_float(integers x) { return (floats){_mm_cvtepi32_ps(x.low), _mm_cvtepi32_ps(x.high)}; }
 
 // Ties to even, for magnitudes below 2^31.
-KERNEL_INLINE i8 nearest(f8 x) { return (i8){_mm_cvtps_epi32(x.low), _mm_cvtps_epi32(x.high)}; }
+KERNEL_INLINE integers nearest(floats x) { return (integers){_mm_cvtps_epi32(x.low), _mm_cvtps_epi32(x.high)}; }
 // Sixteen s16, as they lie in memory: those of a, then those of b.
-KERNEL_INLINE pairs8 narrow(i8 a, i8 b) {
+KERNEL_INLINE pairs8 narrow(integers a, integers b) {
   return (pairs8){_mm_packs_epi32(a.low, a.high), _mm_packs_epi32(b.low, b.high)};
 }
 KERNEL_INLINE void store_pairs(int16_t *x, pairs8 v) {
@@ -164,36 +176,36 @@ KERNEL_INLINE void store_pairs(int16_t *x, pairs8 v) {
   _mm_storeu_si128((__m128i *)(x + 8), v.high);
 }
 
-KERNEL_INLINE int32_t sum_integers(i8 x) {
+KERNEL_INLINE int32_t sum_integers(integers x) {
   __m128i s = _mm_add_epi32(x.low, x.high);
   s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
 // Integers held in the mantissas of magic-rounded floats.
-KERNEL_INLINE i8 integers_of(f8 rounded) {
+KERNEL_INLINE integers integers_of(floats rounded) {
   const __m128i magic = _mm_castps_si128(_mm_set1_ps(12582912.0f));
   const __m128i low = _mm_castps_si128(rounded.low), high = _mm_castps_si128(rounded.high);
-  return (i8){_mm_sub_epi32(low, magic), _mm_sub_epi32(high, magic)};
+  return (integers){_mm_sub_epi32(low, magic), _mm_sub_epi32(high, magic)};
 }
-KERNEL_INLINE void store_int16(int16_t *x, f8 rounded) {
-  const i8 q = integers_of(rounded);
+KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
+  const integers q = integers_of(rounded);
   _mm_storeu_si128((__m128i *)x, _mm_packs_epi32(q.low, q.high));
 }
 
 // Those, plus `zero`, as codes 0...255: both packs saturate.
-KERNEL_INLINE __m128i codes8(f8 rounded, int32_t zero) {
-  const i8 q = add_integers(integers_of(rounded), (i8){_mm_set1_epi32(zero), _mm_set1_epi32(zero)});
+KERNEL_INLINE __m128i codes8(floats rounded, int32_t zero) {
+  const integers q = add_integers(integers_of(rounded), (integers){_mm_set1_epi32(zero), _mm_set1_epi32(zero)});
   return _mm_packs_epi32(q.low, q.high);
 }
-KERNEL_INLINE void store_codes(uint8_t *q, const f8 rounded[4], int32_t zero) {
+KERNEL_INLINE void store_codes(uint8_t *q, const floats rounded[4], int32_t zero) {
   UNROLLED for (int i = 0; i < 4; i += 2) {
     const __m128i codes = _mm_packus_epi16(codes8(rounded[i], zero), codes8(rounded[i + 1], zero));
     _mm_storeu_si128((__m128i *)(q + 8 * i), codes);
   }
 }
 
-KERNEL_INLINE void transpose(f8 v[8]) {
+KERNEL_INLINE void transpose(floats v[8]) {
   _MM_TRANSPOSE4_PS(v[0].low, v[1].low, v[2].low, v[3].low);
   _MM_TRANSPOSE4_PS(v[0].high, v[1].high, v[2].high, v[3].high);
   _MM_TRANSPOSE4_PS(v[4].low, v[5].low, v[6].low, v[7].low);

@@ -14,17 +14,17 @@ static inline int32_t round_to_integer(float x) {
 
 // The smallest and the largest element, or zero where that is beyond.
 KERNEL_INLINE void range_of_row(const float *x, size_t columns, float *low, float *high) {
-  f8 lows[4] = {all(0), all(0), all(0), all(0)}, highs[4] = {all(0), all(0), all(0), all(0)};
+  floats lows[4] = {all(0), all(0), all(0), all(0)}, highs[4] = {all(0), all(0), all(0), all(0)};
   size_t c = 0;
   for (; c + 32 <= columns; c += 32) {
     UNROLLED for (size_t j = 0; j < 4; j++) {
-      const f8 v = load8(x + c + 8 * j);
+      const floats v = load_floats(x + c + 8 * j);
       lows[j] = lesser(v, lows[j]);
       highs[j] = greater(v, highs[j]);
     }
   }
   for (; c < columns; c += 8) {
-    const f8 v = load_some(x + c, columns - c);
+    const floats v = load_some(x + c, columns - c);
     lows[0] = lesser(v, lows[0]);
     highs[0] = greater(v, highs[0]);
   }
@@ -32,9 +32,9 @@ KERNEL_INLINE void range_of_row(const float *x, size_t columns, float *low, floa
   *high = greatest_lane(greater(greater(highs[0], highs[1]), greater(highs[2], highs[3])));
 }
 
-KERNEL_INLINE void quantize_32(const float *x, f8 inverse, int32_t zero, uint8_t *q) {
-  f8 rounded[4];
-  UNROLLED for (int j = 0; j < 4; j++) rounded[j] = add(mul(load8(x + 8 * j), inverse), all(rounding_magic));
+KERNEL_INLINE void quantize_32(const float *x, floats inverse, int32_t zero, uint8_t *q) {
+  floats rounded[4];
+  UNROLLED for (int j = 0; j < 4; j++) rounded[j] = add(mul(load_floats(x + 8 * j), inverse), all(rounding_magic));
   store_codes(q, rounded, zero);
 }
 
@@ -70,19 +70,19 @@ KERNEL void KERNEL_NAME(layer_norm)(const at_layer_norm *a) {
   for (size_t r = 0; r < a->rows; r++) {
     const float *x = a->x + r * a->columns;
     float *out = a->out + r * a->columns;
-    f8 sum = all(0), squares = all(0);
+    floats sum = all(0), squares = all(0);
     for (size_t c = 0; c < a->columns; c += 8) sum = add(sum, load_some(x + c, a->columns - c));
-    const f8 mean = all(sum_lanes(sum) / (float)a->columns);
+    const floats mean = all(sum_lanes(sum) / (float)a->columns);
     for (size_t c = 0; c < a->columns; c += 8) {
-      const f8 d = sub(load_some(x + c, a->columns - c), mean);
+      const floats d = sub(load_some(x + c, a->columns - c), mean);
       // Lanes past the end would add the mean's square.
       squares = add(squares, c + 8 <= a->columns ? mul(d, d) : keep_lanes(mul(d, d), a->columns - c));
     }
     const float variance = sum_lanes(squares) / (float)a->columns;
-    const f8 inverse = divide(all(1), square_root(all(variance + a->epsilon)));
+    const floats inverse = divide(all(1), square_root(all(variance + a->epsilon)));
     for (size_t c = 0; c < a->columns; c += 8) {
       const size_t count = a->columns - c;
-      const f8 y = mul(sub(load_some(x + c, count), mean), inverse);
+      const floats y = mul(sub(load_some(x + c, count), mean), inverse);
       store_some(out + c, count, add(mul(y, load_some(a->gamma + c, count)), load_some(a->beta + c, count)));
     }
   }
@@ -95,12 +95,12 @@ KERNEL void KERNEL_NAME(widen)(const at_widen *a) {
 
 KERNEL_INLINE void channel_sums(const bool halves, const int vectors, const at_channel_sums *a, size_t c,
                                 size_t count) {
-  f8 sum[4], square[4];
+  floats sum[4], square[4];
   UNROLLED for (int j = 0; j < vectors; j++) sum[j] = square[j] = all(0);
   for (size_t r = 0; r < a->rows; r++) {
     const size_t first = r * a->channels + c;
     UNROLLED for (int j = 0; j < vectors; j++) {
-      const f8 v = load_elements(halves, a->x, first + 8 * (size_t)j, count - 8 * (size_t)j);
+      const floats v = load_elements(halves, a->x, first + 8 * (size_t)j, count - 8 * (size_t)j);
       sum[j] = add(sum[j], v);
       square[j] = add(square[j], mul(v, v));
     }
@@ -122,7 +122,7 @@ KERNEL void KERNEL_NAME(channel_sums)(const at_channel_sums *a) {
   else all_channel_sums(false, a);
 }
 
-KERNEL_INLINE f8 activate(const at_activation activation, f8 x) {
+KERNEL_INLINE floats activate(const at_activation activation, floats x) {
   switch (activation) {
     case AT_SILU: return silu8(x);
     case AT_GELU: return gelu8(x);
@@ -137,8 +137,8 @@ KERNEL_INLINE void affine_rows(const bool halves, const at_activation activation
     const size_t row = r * a->channels;
     for (size_t c = 0; c < a->channels; c += 8) {
       const size_t count = a->channels - c;
-      const f8 x = load_elements(halves, a->x, row + c, count);
-      const f8 y = add(mul(x, load_some(a->factor + c, count)), load_some(a->offset + c, count));
+      const floats x = load_elements(halves, a->x, row + c, count);
+      const floats y = add(mul(x, load_some(a->factor + c, count)), load_some(a->offset + c, count));
       store_some(a->out + row + c, count, activate(activation, y));
     }
   }
@@ -175,7 +175,7 @@ KERNEL void KERNEL_NAME(map)(const at_map *a) {
 }
 
 KERNEL void KERNEL_NAME(add)(const at_add *a) {
-  const f8 alpha = all(a->alpha);
+  const floats alpha = all(a->alpha);
   for (size_t i = 0; i < a->count; i += 8) {
     const size_t count = a->count - i;
     store_some(a->out + i, count, add(mul(load_some(a->a + i, count), alpha), load_some(a->b + i, count)));

@@ -103,9 +103,13 @@ extension KernelTable {
       ))
 
     static let avxVNNI = avx2.multiplying(
-      name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni)
+      name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni
+    ).attending(
+      by: at_attention_int16_avxvnni, packing: at_attention_pack_avxvnni, ceiling: at_ceiling_int16_avxvnni)
     static let avx512VNNI = avx2.multiplying(
-      name: "avx512vnni", by: at_gemm_int8_avx512vnni, ceiling: at_ceiling_int8_avx512vnni)
+      name: "avx512vnni", by: at_gemm_int8_avx512vnni, ceiling: at_ceiling_int8_avx512vnni
+    ).attending(
+      by: at_attention_int16_avx512vnni, packing: at_attention_pack_avx512vnni, ceiling: at_ceiling_int16_avx512vnni)
   #elseif arch(arm64)
     static let neon = KernelTable(
       name: "neon",
@@ -147,6 +151,21 @@ extension KernelTable {
       table.ceilings?.int8 = ceiling
       table.ceilings?.int8Pairs = ceiling
       table.ceilings?.int8Fours = ceiling
+      return table
+    }
+  #endif
+
+  #if arch(x86_64)
+    /// This table with another attention of integers.
+    private func attending(
+      by attention: @escaping @convention(c) @Sendable (UnsafePointer<at_attention_int16>) -> Void,
+      packing pack: @escaping @convention(c) @Sendable (UnsafePointer<at_attention_pack>) -> Void,
+      ceiling: @escaping Ceiling
+    ) -> KernelTable {
+      var table = self
+      table.attentionPack = pack
+      table.attentionInt16 = attention
+      table.ceilings?.int16 = ceiling
       return table
     }
   #endif

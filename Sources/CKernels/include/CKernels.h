@@ -200,6 +200,11 @@ void at_gemm_int8_pairs_avx2(const at_gemm *);
 void at_gemm_int8_fours_avx2(const at_gemm *);
 void at_gemm_int8_avxvnni(const at_gemm *);
 void at_gemm_int8_avx512vnni(const at_gemm *);
+void at_gemm_int8_avx512vnni_narrow(const at_gemm *);
+void at_attention_pack_avxvnni(const at_attention_pack *);
+void at_attention_int16_avxvnni(const at_attention_int16 *);
+void at_attention_pack_avx512vnni(const at_attention_pack *);
+void at_attention_int16_avx512vnni(const at_attention_int16 *);
 #elif defined(__aarch64__)
 AT_DECLARE_KERNELS(neon)
 void at_gemm_int8_dotprod(const at_gemm *);
@@ -219,6 +224,8 @@ uint32_t at_ceiling_int8_fours_avx2(size_t iterations);
 uint32_t at_ceiling_int16_avx2(size_t iterations);
 uint32_t at_ceiling_int8_avxvnni(size_t iterations);
 uint32_t at_ceiling_int8_avx512vnni(size_t iterations);
+uint32_t at_ceiling_int16_avxvnni(size_t iterations);
+uint32_t at_ceiling_int16_avx512vnni(size_t iterations);
 #elif defined(__aarch64__)
 uint32_t at_ceiling_int8_neon(size_t iterations);
 uint32_t at_ceiling_int16_neon(size_t iterations);

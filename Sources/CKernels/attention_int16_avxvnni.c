@@ -1,0 +1,6 @@
+// Attention in integers for AVX-VNNI.
+#if defined(__x86_64__)
+#include "lanes_avxvnni.h"
+
+#include "attention_int16.h"
+#endif
