@@ -118,14 +118,16 @@ TILE_INLINE void finish(const product_kind kind, const int rows, const int vecto
 }
 
 // The results' lines of the cache come while the tile is computed.
-TILE_INLINE void fetch_results(const product_kind kind, const int rows, const at_gemm *a, const size_t *index,
-                               size_t panel) {
+TILE_INLINE void fetch_results(const product_kind kind, const int rows, const int vectors, const at_gemm *a,
+                               const size_t *index, size_t panel) {
+  enum { LINE = 64 };
   const size_t bytes = kind.halves ? sizeof(uint16_t) : sizeof(float);
   UNROLLED for (int r = 0; r < rows; r++) {
     const bool second = kind.paired && r >= rows / 2;
     const size_t row = second ? index[r] - a->row_count / 2 : index[r];
     const char *out = second ? a->pair_out : a->out;
-    __builtin_prefetch(out + (row * a->out_stride + panel * AT_PANEL) * bytes, 1, 3);
+    const char *first = out + (row * a->out_stride + panel * AT_PANEL) * bytes;
+    UNROLLED for (size_t at = 0; at < (size_t)vectors * LANES * bytes; at += LINE) __builtin_prefetch(first + at, 1, 3);
   }
 }
 
@@ -140,7 +142,7 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const int row
   const bool last = !between && tap + 1 == a->taps;
   size_t index[TILE_ROWS];
   rows_of_tile(a, kind.paired, rows, first, index);
-  if (last) fetch_results(kind, rows, a, index, panel);
+  if (last) fetch_results(kind, rows, vectors, a, index, panel);
   sums sum[TILE_VECTORS][TILE_SUMS];
   floats y[TILE_VECTORS][TILE_ROWS];
   multiply(rows, vectors, a, index, tap, panel, sum);

@@ -1,6 +1,6 @@
 /// Which input row each tap of each output row reads: rows are the pixels of images, taps the places of a kernel.
 package struct Window: Sendable {
-  package struct Size: Sendable {
+  package struct Size: Equatable, Sendable {
     package var height: Int
     package var width: Int
     package init(_ height: Int, _ width: Int) {
@@ -16,6 +16,8 @@ package struct Window: Sendable {
   package let output: Size
   /// Pixels of zero padding before the first.
   let padding: Size
+  /// Whether output row r reads input row r and nothing else.
+  private let isSame: Bool
 
   /// - Parameter padding: `kernel / 2` by default.
   package init(
@@ -27,6 +29,8 @@ package struct Window: Sendable {
     self.input = input
     virtual = enlarged ?? input
     self.output = output
+    isSame =
+      kernel == Size(1, 1) && stride == 1 && virtual == input && input == output && self.padding == Size(0, 0)
   }
 
   /// A linear layer: output row r reads input row r.
@@ -55,6 +59,7 @@ package struct Window: Sendable {
   /// Calls `body` with each tap and the input row that output row `row` reads there; negative on padding.
   @inline(__always)
   func forEachTap(of row: Int, _ body: (_ tap: Int, _ source: Int) -> Void) {
+    if isSame { return body(0, row) }
     let (image, pixel) = row.quotientAndRemainder(dividingBy: output.height * output.width)
     let (y, x) = pixel.quotientAndRemainder(dividingBy: output.width)
     let top = y * stride - padding.height
