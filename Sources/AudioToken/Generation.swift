@@ -250,7 +250,8 @@ extension Pipeline {
     run.serial { for (index, value) in latents.enumerated() { input.tokens.base[index] = value / scaling } }
     return networks.vae(input, isFrugal: isFrugal, run) { picture in
       guard !run.isPlanning else { return [] }
-      run.arena.discardUnused()
+      // Room for its copy.
+      run.arena.discardUnused(2 * picture.bytes)
       return UnsafeBufferPointer(start: picture.tokens.base, count: picture.tokens.count)
         .map { min(max($0 / 2 + 0.5, 0), 1) }
     }

@@ -68,10 +68,11 @@ package final class Arena {
     release(to: (pointer - base + bytes).roundedUp(to: Self.alignment))
   }
 
-  /// Gives the memory that is not in use back to the system.
-  package func discardUnused() {
-    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-    let start = used.roundedUp(to: page)
+  /// Gives memory that is not in use back to the system, `bytes` of it at least, or all that there is.
+  package func discardUnused(_ bytes: Int) {
+    // Whole large pages: a part of one is given back late.
+    let wanted = max(0, touched - bytes) - Int(bitPattern: base + max(0, touched - bytes)) % (2 << 20)
+    let start = max(used.roundedUp(to: Int(sysconf(Int32(_SC_PAGESIZE)))), wanted)
     // Sound: the pages are the arena's own, and nobody holds a piece of them.
     if isMapped, start < capacity { madvise(base + start, capacity - start, MADV_DONTNEED) }
   }

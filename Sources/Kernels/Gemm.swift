@@ -237,7 +237,9 @@ struct BlockProduct {
 
   func slicing(_ panels: Range<Int>, threads: Int) -> Slicing {
     let wanted = (8 * threads).roundedUp(to: blocks) / blocks
-    let slice = max(2, (panels.count / max(1, wanted)).roundedUp(to: 2))
+    // Whole tiles, of two panels or of four.
+    let share = panels.count / max(1, wanted)
+    let slice = max(2, share.roundedUp(to: share < 4 ? 2 : 4))
     return Slicing(product: self, panels: panels, slice: slice, slices: panels.count.roundedUp(to: slice) / slice)
   }
 
