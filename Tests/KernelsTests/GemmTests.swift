@@ -209,7 +209,7 @@ struct GemmProblem: CustomStringConvertible {
     for (taps, inputs) in [(9, 4), (9, 64), (9, 1028), (25, 8), (128, 4), (128, 48)] {
       for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours, .float32, .float16] {
         GemmProblem(
-          kind: kind, rows: 6, outputs: 11, inputs: inputs, taps: taps, residual: .separate, seed: taps + inputs
+          kind: kind, rows: 9, outputs: 43, inputs: inputs, taps: taps, residual: .separate, seed: taps + inputs
         ).expectAgreement(table)
       }
     }
