@@ -101,7 +101,7 @@ KERNEL_INLINE float exponentiate(const attention_state *s, size_t visible, float
     }
   }
   for (; j < s->count; j += 8) {
-    floats e = exp8(sub(load_floats(p + j), top));
+    floats e = exp_of(sub(load_floats(p + j), top));
     if (j + 8 > visible) e = keep_lanes(e, visible > j ? visible - j : 0);
     store_floats(p + j, e);
     sum = add(sum, e);
@@ -119,7 +119,7 @@ KERNEL static void soften(int rows, const at_attention *a, const attention_state
     maximum[r] = bias_and_maximum(s->scores + r * TILE, keys_seen(a, s, i), bias, bias ? a->gate[i] : 0, s->maximum[i]);
     correction[r] = s->maximum[i] - maximum[r];
   }
-  store_floats(correction, exp8(load_floats(correction)));
+  store_floats(correction, exp_of(load_floats(correction)));
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
     const float sum = exponentiate(s, keys_seen(a, s, i), maximum[r], s->scores + r * TILE);

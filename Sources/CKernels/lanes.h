@@ -25,7 +25,7 @@ KERNEL_INLINE void exp_each(const int count, floats *v) {
 #undef EACH
 }
 
-KERNEL_INLINE floats exp8(floats v) {
+KERNEL_INLINE floats exp_of(floats v) {
   exp_each(1, &v);
   return v;
 }
@@ -45,13 +45,13 @@ KERNEL_INLINE void power_of_two_each(const int count, floats *v) {
 }
 
 // ReferenceMath.silu
-KERNEL_INLINE floats silu8(floats x) { return divide(x, add(all(1), exp8(negative(x)))); }
+KERNEL_INLINE floats silu(floats x) { return divide(x, add(all(1), exp_of(negative(x)))); }
 
 // ReferenceMath.quickGELU
-KERNEL_INLINE floats quick_gelu8(floats x) { return divide(x, add(all(1), exp8(mul(all(-1.702f), x)))); }
+KERNEL_INLINE floats quick_gelu(floats x) { return divide(x, add(all(1), exp_of(mul(all(-1.702f), x)))); }
 
 // ReferenceMath.gelu
-KERNEL_INLINE floats gelu8(floats x) {
+KERNEL_INLINE floats gelu(floats x) {
   const floats z = mul(magnitude(x), all(0.70710678f));
   const floats t = divide(all(1), add(all(1), mul(all(0.3275911f), z)));
   floats p = all(1.061405429f);
@@ -59,7 +59,7 @@ KERNEL_INLINE floats gelu8(floats x) {
   p = add(mul(p, t), all(1.421413741f));
   p = add(mul(p, t), all(-0.284496736f));
   p = add(mul(p, t), all(0.254829592f));
-  const floats tail = mul(mul(p, t), exp8(negative(mul(z, z))));
+  const floats tail = mul(mul(p, t), exp_of(negative(mul(z, z))));
   const floats erf = sub(all(1), tail);
   const floats half = mul(all(0.5f), x);
   return add(half, mul(magnitude(half), erf));

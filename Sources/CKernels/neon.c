@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "attention_int16.h"
+#include "elementwise.h"
 #include "gemm_float.h"
 #include "rows.h"
 #endif

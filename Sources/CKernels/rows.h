@@ -1,4 +1,4 @@
-// Quantisation, norms, activations: one pass over rows of floats.
+// Quantisation and norms: what adds up or compares the elements of rows.
 #pragma once
 #include "lanes.h"
 #include <string.h>
@@ -88,11 +88,6 @@ KERNEL void KERNEL_NAME(layer_norm)(const at_layer_norm *a) {
   }
 }
 
-KERNEL void KERNEL_NAME(widen)(const at_widen *a) {
-  for (size_t i = 0; i < a->count; i += 8)
-    store_some(a->out + i, a->count - i, load_elements(true, a->x, i, a->count - i));
-}
-
 KERNEL_INLINE void channel_sums(const bool halves, const int vectors, const at_channel_sums *a, size_t c,
                                 size_t count) {
   floats sum[4], square[4];
@@ -120,74 +115,4 @@ KERNEL_INLINE void all_channel_sums(const bool halves, const at_channel_sums *a)
 KERNEL void KERNEL_NAME(channel_sums)(const at_channel_sums *a) {
   if (a->halves) all_channel_sums(true, a);
   else all_channel_sums(false, a);
-}
-
-KERNEL_INLINE floats activate(const at_activation activation, floats x) {
-  switch (activation) {
-    case AT_SILU: return silu8(x);
-    case AT_GELU: return gelu8(x);
-    case AT_QUICK_GELU: return quick_gelu8(x);
-    case AT_RELU: return positive_part(x);
-    default: return x;
-  }
-}
-
-KERNEL_INLINE void affine_rows(const bool halves, const at_activation activation, const at_affine *a) {
-  for (size_t r = 0; r < a->rows; r++) {
-    const size_t row = r * a->channels;
-    for (size_t c = 0; c < a->channels; c += 8) {
-      const size_t count = a->channels - c;
-      const floats x = load_elements(halves, a->x, row + c, count);
-      const floats y = add(mul(x, load_some(a->factor + c, count)), load_some(a->offset + c, count));
-      store_some(a->out + row + c, count, activate(activation, y));
-    }
-  }
-}
-
-KERNEL_INLINE void affine(const at_activation activation, const at_affine *a) {
-  if (a->halves) affine_rows(true, activation, a);
-  else affine_rows(false, activation, a);
-}
-
-KERNEL void KERNEL_NAME(affine)(const at_affine *a) {
-  switch (a->activation) {
-    case AT_SILU: affine(AT_SILU, a); break;
-    case AT_GELU: affine(AT_GELU, a); break;
-    case AT_QUICK_GELU: affine(AT_QUICK_GELU, a); break;
-    case AT_RELU: affine(AT_RELU, a); break;
-    default: affine(AT_IDENTITY, a); break;
-  }
-}
-
-KERNEL_INLINE void map(const at_activation activation, const at_map *a) {
-  for (size_t i = 0; i < a->count; i += 8)
-    store_some(a->out + i, a->count - i, activate(activation, load_some(a->x + i, a->count - i)));
-}
-
-KERNEL void KERNEL_NAME(map)(const at_map *a) {
-  switch (a->activation) {
-    case AT_SILU: map(AT_SILU, a); break;
-    case AT_GELU: map(AT_GELU, a); break;
-    case AT_QUICK_GELU: map(AT_QUICK_GELU, a); break;
-    case AT_RELU: map(AT_RELU, a); break;
-    default: map(AT_IDENTITY, a); break;
-  }
-}
-
-KERNEL void KERNEL_NAME(add)(const at_add *a) {
-  const floats alpha = all(a->alpha);
-  for (size_t i = 0; i < a->count; i += 8) {
-    const size_t count = a->count - i;
-    store_some(a->out + i, count, add(mul(load_some(a->a + i, count), alpha), load_some(a->b + i, count)));
-  }
-}
-
-KERNEL void KERNEL_NAME(gated_gelu)(const at_gated_gelu *a) {
-  for (size_t r = 0; r < a->rows; r++) {
-    const float *x = a->x + r * 2 * a->columns, *gate = x + a->columns;
-    for (size_t c = 0; c < a->columns; c += 8) {
-      const size_t count = a->columns - c;
-      store_some(a->out + r * a->columns + c, count, mul(load_some(x + c, count), gelu8(load_some(gate + c, count))));
-    }
-  }
 }

@@ -106,10 +106,19 @@ extension KernelTable {
       name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni
     ).attending(
       by: at_attention_int16_avxvnni, packing: at_attention_pack_avxvnni, ceiling: at_ceiling_int16_avxvnni)
-    static let avx512VNNI = avx2.multiplying(
-      name: "avx512vnni", by: at_gemm_int8_avx512vnni, ceiling: at_ceiling_int8_avx512vnni
-    ).attending(
-      by: at_attention_int16_avx512vnni, packing: at_attention_pack_avx512vnni, ceiling: at_ceiling_int16_avx512vnni)
+    static let avx512VNNI = {
+      var table = avx2.multiplying(
+        name: "avx512vnni", by: at_gemm_int8_avx512vnni, ceiling: at_ceiling_int8_avx512vnni
+      ).attending(
+        by: at_attention_int16_avx512vnni, packing: at_attention_pack_avx512vnni,
+        ceiling: at_ceiling_int16_avx512vnni)
+      table.widen = at_widen_avx512vnni
+      table.affine = at_affine_avx512vnni
+      table.map = at_map_avx512vnni
+      table.add = at_add_avx512vnni
+      table.gatedGELU = at_gated_gelu_avx512vnni
+      return table
+    }()
   #elseif arch(arm64)
     static let neon = KernelTable(
       name: "neon",
