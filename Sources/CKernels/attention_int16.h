@@ -5,26 +5,6 @@
 #include "attention_rows.h"
 #include <string.h>
 
-static const float log2_e = 1.44269504f;
-
-typedef struct {
-  const float *key_scale;
-  float value_scale;
-  const int16_t *keys;   // [pairs][TILE][2]
-  const int16_t *values; // [TILE / 2][width][2]
-  size_t first, count;   // keys
-} packed_tile;
-
-static packed_tile tile_at(const at_attention_int16 *a, size_t first, size_t end) {
-  const char *tile = (const char *)a->tiles + first / TILE * at_attention_tile_bytes(a->head_width);
-  packed_tile t = {.key_scale = (const float *)tile, .first = first};
-  t.value_scale = t.key_scale[TILE];
-  t.keys = (const int16_t *)(t.key_scale + TILE + 16);
-  t.values = t.keys + at_attention_pairs(a->head_width) * TILE * 2;
-  t.count = end - first < TILE ? end - first : TILE;
-  return t;
-}
-
 typedef struct {
   int16_t *codes;    // [queries][pairs][2]
   float *scale;      // [queries], with the softmax's own scale in powers of two
@@ -51,16 +31,6 @@ KERNEL_INLINE float greatest_magnitude(const float *x, size_t count) {
   floats greatest = all(0);
   for (size_t i = 0; i < count; i += 8) greatest = greater(magnitude(load_some(x + i, count - i)), greatest);
   return greatest_lane(greatest);
-}
-
-// Integers of at most `limit`, and what they are multiples of.
-typedef struct {
-  float inverse, scale;
-} coding;
-
-static inline coding coding_for(float greatest, float limit) {
-  const bool usable = greatest > 1e-30f;
-  return (coding){usable ? limit / greatest : 0, usable ? greatest / limit : 0};
 }
 
 // `count` floats as s16, rounded to the nearest, and zeros up to a multiple of eight.

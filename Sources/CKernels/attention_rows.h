@@ -1,15 +1,7 @@
 // What attention in floats and in integers share: one query's scores, and the end of its row.
 #pragma once
+#include "attention_tiles.h"
 #include "lanes.h"
-
-enum { TILE = AT_ATTENTION_TILE }; // keys between two rescalings
-
-// Keys that a query at `position` sees of a tile of `count` that begins with `first`.
-static inline size_t visible_keys(bool causal, size_t position, size_t first, size_t count) {
-  if (!causal) return count;
-  if (position < first) return 0;
-  return position + 1 - first < count ? position + 1 - first : count;
-}
 
 // Adds the gated bias, where there is one, to the scores and finds their maximum, which is at least `least`.
 KERNEL_INLINE float bias_and_maximum(float *scores, size_t visible, const float *bias, float gate, float least) {

@@ -25,7 +25,9 @@ uint32_t at_cpu_features(void) {
   if (__builtin_cpu_supports("avx2") && has_f16c()) {
     features |= AT_CPU_AVX2;
     if (has_avx_vnni()) features |= AT_CPU_AVX_VNNI;
-    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) features |= AT_CPU_AVX512_VNNI;
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
+      features |= AT_CPU_AVX512_VNNI;
   }
 #elif defined(__aarch64__)
   unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);

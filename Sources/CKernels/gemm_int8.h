@@ -16,9 +16,13 @@
 // and total
 //   sums dot_rows(sums, weights, const codes *, int quad)
 //   integers total_of(sums, int row)
-// A way whose vectors hold several panels defines PANELS_AT_ONCE as their number, GEMM_REST as the product that takes
-// what does not fill a vector, and instead of take_weights
-//   weights take_panels(const int8_t *, size_t stride, int)   of panels that are `stride` bytes apart
+// A way whose vectors hold several panels defines PANELS_AT_ONCE as their number and
+//   void join_panels(int8_t *, const int8_t *, size_t stride)   a quad of panels that are `stride` bytes apart
+//   GEMM_REST                                 the product that takes what does not fill a vector, rows too few to be worth
+//                                             joining panels for, and more than MOST_INPUTS
+// A way may define ZEROS_BY_PRODUCTS, and then
+//   offsets offsets_of(integers weight_sums)
+//   integers take_off(integers products, offsets, int32_t zero)   less the sums times a zero of 0...255
 // A row of panels is taken through all rows before the next: its weights stay in the first cache and are read from the
 // file once.
 #include "results.h"
@@ -34,10 +38,24 @@ TILE_INLINE integers total_of(sums sum, int row) { return total(sum); }
 
 #ifndef PANELS_AT_ONCE
 #define PANELS_AT_ONCE 1
-TILE_INLINE weights take_panels(const int8_t *x, size_t stride, int quads) { return take_weights(x, quads); }
+#endif
+
+#ifndef ZEROS_BY_PRODUCTS
+typedef integers offsets;
+TILE_INLINE offsets offsets_of(integers weight_sums) { return weight_sums; }
+TILE_INLINE integers take_off(integers products, offsets sums, int32_t zero) {
+  return subtract_times(products, sums, zero);
+}
 #endif
 
 enum { TILE_SUMS = TILE_ROWS / ROWS_AT_ONCE, TILE_PANELS = TILE_VECTORS * PANELS_AT_ONCE };
+
+// The rows first..<end of one tap and the panels from `panel` on, with the first one's weights at that tap: those of the
+// file, or joined ones.
+typedef struct {
+  size_t first, end, tap, panel;
+  const int8_t *weights;
+} tile_run;
 
 // The rows of a tile: `rows` from the first on, or in a paired product half as many and those that hold the differences
 // to them.
@@ -53,13 +71,16 @@ TILE_INLINE void take_all(const uint8_t *const *x, size_t first, int quads, code
 }
 
 // A row that is not there, beside the last one, is that row once more.
-TILE_INLINE void multiply(const int rows, const int vectors, const at_gemm *a, const size_t *index, size_t tap,
-                          size_t panel, sums sum[TILE_VECTORS][TILE_SUMS]) {
+TILE_INLINE void multiply(const int rows, const int vectors, const at_gemm *a, const size_t *index, const tile_run *t,
+                          sums sum[TILE_VECTORS][TILE_SUMS]) {
   const int all_rows = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE * ROWS_AT_ONCE;
-  const size_t inputs = a->inputs, stride = a->taps * inputs * AT_PANEL, vector = PANELS_AT_ONCE * stride;
-  const int8_t *weight = (const int8_t *)a->weights + panel * stride + tap * inputs * AT_PANEL;
+  const size_t inputs = a->inputs;
+  // Panels that were joined lie side by side, a vector after the other.
+  const size_t quad_bytes = PANELS_AT_ONCE > 1 ? (size_t)vectors * LANES * AT_QUAD : LANES * AT_QUAD;
+  const size_t vector_bytes = PANELS_AT_ONCE > 1 ? LANES * AT_QUAD : a->taps * inputs * AT_PANEL;
+  const int8_t *weight = t->weights;
   const uint8_t *x[TILE_ROWS];
-  UNROLLED for (int r = 0; r < all_rows; r++) x[r] = a->rows[tap * a->row_count + index[r < rows ? r : rows - 1]];
+  UNROLLED for (int r = 0; r < all_rows; r++) x[r] = a->rows[t->tap * a->row_count + index[r < rows ? r : rows - 1]];
   UNROLLED for (int v = 0; v < vectors; v++) {
     UNROLLED for (int s = 0; s < all_rows / ROWS_AT_ONCE; s++) sum[v][s] = begin(inputs);
   }
@@ -70,9 +91,9 @@ TILE_INLINE void multiply(const int rows, const int vectors, const at_gemm *a, c
       UNROLLED for (int r = 0; r < all_rows; r++) c[r] = take_codes(x[r] + i, STEP);
     }
     UNROLLED for (int quad = 0; quad < STEP; quad += GROUP) {
-      const int8_t *quads = weight + (i + (size_t)quad * AT_QUAD) * AT_PANEL;
+      const int8_t *quads = weight + (i / AT_QUAD + (size_t)quad) * quad_bytes;
       weights w[TILE_VECTORS];
-      UNROLLED for (int v = 0; v < vectors; v++) w[v] = take_panels(quads + (size_t)v * vector, stride, GROUP);
+      UNROLLED for (int v = 0; v < vectors; v++) w[v] = take_weights(quads + (size_t)v * vector_bytes, GROUP);
       UNROLLED for (int r = 0; r < all_rows; r += ROWS_AT_ONCE) {
         if (STEP == GROUP) take_all(x + r, i, STEP, c + r);
         const int s = r / ROWS_AT_ONCE;
@@ -82,8 +103,8 @@ TILE_INLINE void multiply(const int rows, const int vectors, const at_gemm *a, c
   }
   for (; STEP > 1 && i < inputs; i += AT_QUAD) {
     weights w[TILE_VECTORS];
-    const int8_t *quad = weight + i * AT_PANEL;
-    UNROLLED for (int v = 0; v < vectors; v++) w[v] = take_panels(quad + (size_t)v * vector, stride, 1);
+    const int8_t *quad = weight + i / AT_QUAD * quad_bytes;
+    UNROLLED for (int v = 0; v < vectors; v++) w[v] = take_weights(quad + (size_t)v * vector_bytes, 1);
     UNROLLED for (int r = 0; r < all_rows; r += ROWS_AT_ONCE) {
       codes c[ROWS_AT_ONCE];
       take_all(x + r, i, 1, c);
@@ -98,11 +119,12 @@ TILE_INLINE void scale_sums(const int rows, const int vectors, const at_gemm *a,
                             size_t panel, const sums sum[TILE_VECTORS][TILE_SUMS],
                             floats term[TILE_VECTORS][TILE_ROWS]) {
   UNROLLED for (int v = 0; v < vectors; v++) {
-    const integers weight_sum = load_integers(a->sum + (tap * a->panels + panel) * AT_PANEL + (size_t)v * LANES);
+    const offsets weight_sum =
+      offsets_of(load_integers(a->sum + (tap * a->panels + panel) * AT_PANEL + (size_t)v * LANES));
     UNROLLED for (int r = 0; r < rows; r++) {
       const size_t at = tap * a->row_count + index[r];
       const integers products = total_of(sum[v][r / ROWS_AT_ONCE], r % ROWS_AT_ONCE);
-      const integers centred = subtract_times(products, weight_sum, a->row_zero[at] - CODE_OFFSET);
+      const integers centred = take_off(products, weight_sum, a->row_zero[at] - CODE_OFFSET);
       term[v][r] = mul(to_float(centred), all(a->row_scale[at]));
     }
   }
@@ -138,14 +160,15 @@ typedef struct {
 
 // `between`: neither the first tap nor the last.
 TILE_INLINE void tile(const product_kind kind, const bool between, const int rows, const int vectors, const at_gemm *a,
-                      size_t first, size_t tap, size_t panel, totals *s) {
+                      const tile_run *t, totals *s) {
+  const size_t tap = t->tap, panel = t->panel;
   const bool last = !between && tap + 1 == a->taps;
   size_t index[TILE_ROWS];
-  rows_of_tile(a, kind.paired, rows, first, index);
+  rows_of_tile(a, kind.paired, rows, t->first, index);
   if (last) fetch_results(kind, rows, vectors, a, index, panel);
   sums sum[TILE_VECTORS][TILE_SUMS];
   floats y[TILE_VECTORS][TILE_ROWS];
-  multiply(rows, vectors, a, index, tap, panel, sum);
+  multiply(rows, vectors, a, index, t, sum);
   scale_sums(rows, vectors, a, index, tap, panel, sum, y);
   UNROLLED for (int v = 0; v < vectors; v++) {
     UNROLLED for (int r = 0; r < rows; r++) {
@@ -161,15 +184,10 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const int row
   }
 }
 
-// The rows first..<end of one tap and the panels from `panel` on.
-typedef struct {
-  size_t first, end, tap, panel;
-} tile_run;
-
 TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, const int rows, const int vectors,
                                const at_gemm *a, tile_run t, totals *s) {
   const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
-  for (; t.first < t.end; t.first += step) tile(kind, between, rows, vectors, a, t.first, t.tap, t.panel, s);
+  for (; t.first < t.end; t.first += step) tile(kind, between, rows, vectors, a, &t, s);
 }
 
 // Nearly all work is in tiles of full size: each kind of them has a loop of its own.
@@ -216,6 +234,23 @@ static const tiles tiles_of[TILE_VECTORS][TILE_ROWS] = {
 };
 #endif
 
+#ifdef GEMM_REST
+// The weights of a row of panels at one tap, [inputs / 4][vectors][LANES][4].
+typedef struct {
+  _Alignas(64) int8_t of[MOST_INPUTS * TILE_PANELS * AT_PANEL];
+} joined_panels;
+
+TILE_CODE static void join(const at_gemm *a, size_t tap, size_t panel, size_t vectors, joined_panels *joined) {
+  const size_t stride = a->taps * a->inputs * AT_PANEL;
+  const int8_t *from = (const int8_t *)a->weights + panel * stride + tap * a->inputs * AT_PANEL;
+  int8_t *to = joined->of;
+  for (size_t i = 0; i < a->inputs; i += AT_QUAD) {
+    for (size_t v = 0; v < vectors; v++, to += LANES * AT_QUAD)
+      join_panels(to, from + i * AT_PANEL + v * PANELS_AT_ONCE * stride, stride);
+  }
+}
+#endif
+
 void GEMM_NAME(const at_gemm *a) {
   totals s;
   // In a paired product a tile covers half as many indices as it has rows.
@@ -224,9 +259,10 @@ void GEMM_NAME(const at_gemm *a) {
   const size_t rest = indices % tile_indices, whole = indices - rest;
   size_t panel_end = last_panel(a);
 #ifdef GEMM_REST
+  joined_panels joined;
   const size_t filled = a->outputs / AT_PANEL < panel_end ? a->outputs / AT_PANEL : panel_end;
-  const size_t vectors = filled > a->panel_begin ? (filled - a->panel_begin) / PANELS_AT_ONCE : 0;
-  const size_t vector_end = a->panel_begin + vectors * PANELS_AT_ONCE;
+  const bool joins = whole > 0 && a->inputs <= MOST_INPUTS && filled > a->panel_begin;
+  const size_t vector_end = a->panel_begin + (joins ? (filled - a->panel_begin) / PANELS_AT_ONCE * PANELS_AT_ONCE : 0);
   if (vector_end < panel_end) {
     at_gemm remainder = *a;
     remainder.panel_begin = vector_end;
@@ -238,8 +274,14 @@ void GEMM_NAME(const at_gemm *a) {
     const size_t panels = panel_end - panel < TILE_PANELS ? panel_end - panel : TILE_PANELS;
     const tiles *of_rows = tiles_of[panels / PANELS_AT_ONCE - 1];
     for (size_t tap = 0; tap < a->taps; tap++) {
-      of_rows[TILE_ROWS - 1](a, (tile_run){0, whole, tap, panel}, &s);
-      if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, (tile_run){whole, indices, tap, panel}, &s);
+#ifdef GEMM_REST
+      join(a, tap, panel, panels / PANELS_AT_ONCE, &joined);
+      const int8_t *weights = joined.of;
+#else
+      const int8_t *weights = (const int8_t *)a->weights + (panel * a->taps + tap) * a->inputs * AT_PANEL;
+#endif
+      of_rows[TILE_ROWS - 1](a, (tile_run){0, whole, tap, panel, weights}, &s);
+      if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, (tile_run){whole, indices, tap, panel, weights}, &s);
     }
   }
 }
@@ -248,7 +290,7 @@ TILE_CODE uint32_t CEILING_NAME(size_t iterations) {
   enum { CHAINS = TILE_SUMS * TILE_VECTORS, PRODUCTS = CHAINS * ROWS_AT_ONCE * GROUP * AT_QUAD * LANES };
   const int8_t some[GROUP * AT_QUAD * LANES] = {1, 2, 3}, *bytes = some;
   __asm__ volatile("" : "+r"(bytes) : : "memory");
-  const weights w = take_panels(bytes, 0, GROUP);
+  const weights w = take_weights(bytes, GROUP);
   codes x[ROWS_AT_ONCE];
   UNROLLED for (int r = 0; r < ROWS_AT_ONCE; r++) x[r] = take_codes((const uint8_t *)bytes, STEP);
   sums sum[CHAINS];

@@ -9,15 +9,17 @@
 #define TILE_ROWS 8
 #define TILE_VECTORS 2
 #define PANELS_AT_ONCE 2
-enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0 };
+#define ZEROS_BY_PRODUCTS
+enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0, MOST_INPUTS = 5120 };
 
 typedef __m512i weights, codes;
 typedef integers sums;
 
-KERNEL_INLINE weights take_panels(const int8_t *x, size_t stride, int quads) {
-  const __m512i first = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)x));
-  return _mm512_inserti64x4(first, _mm256_loadu_si256((const __m256i *)(x + stride)), 1);
+KERNEL_INLINE void join_panels(int8_t *joined, const int8_t *x, size_t stride) {
+  _mm256_store_si256((__m256i *)joined, _mm256_loadu_si256((const __m256i *)x));
+  _mm256_store_si256((__m256i *)joined + 1, _mm256_loadu_si256((const __m256i *)(x + stride)));
 }
+KERNEL_INLINE weights take_weights(const int8_t *x, int quads) { return _mm512_loadu_si512(x); }
 KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
   int32_t quad;
   __builtin_memcpy(&quad, x, sizeof quad);
@@ -26,6 +28,18 @@ KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
 KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
 KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) { return _mm512_dpbusd_epi32(sum, x, w); }
 KERNEL_INLINE integers total(sums sum) { return sum; }
+
+// Pairs of the low seven bits and of the rest, negative: at most MOST_INPUTS * 128 / 128 in magnitude. Multiplied by a
+// zero and by 128 times it, which are below 2^15, they add up to the whole in one instruction.
+typedef __m512i offsets;
+KERNEL_INLINE offsets offsets_of(integers sums) {
+  const __m512i low = _mm512_and_si512(sums, _mm512_set1_epi32(127));
+  const __m512i high = _mm512_slli_epi32(_mm512_srai_epi32(sums, 7), 16);
+  return _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_or_si512(low, high));
+}
+KERNEL_INLINE integers take_off(integers products, offsets pairs, int32_t zero) {
+  return _mm512_dpwssd_epi32(products, pairs, _mm512_set1_epi32(zero * (1 + (128 << 16))));
+}
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(*x)); }
 
 #include "gemm_int8.h"

@@ -4,10 +4,11 @@
 #include "kernel.h"
 #include <immintrin.h>
 
-#define KERNEL_TARGET "avx512f,avx512vnni"
+#define KERNEL_TARGET "avx512f,avx512bw,avx512dq,avx512vnni"
 #define KERNEL __attribute__((target(KERNEL_TARGET)))
 #define KERNEL_INLINE static inline __attribute__((target(KERNEL_TARGET), always_inline))
 #define KERNEL_NAME(name) at_##name##_avx512vnni
+#define CEILING_NAME_OF(name) at_ceiling_##name##_avx512vnni
 
 enum { LANES = 16 };
 
@@ -50,9 +51,52 @@ KERNEL_INLINE void store_halves(uint16_t *x, floats v) {
 KERNEL_INLINE integers zeros(void) { return _mm512_setzero_si512(); }
 KERNEL_INLINE integers load_integers(const int32_t *x) { return _mm512_loadu_si512(x); }
 KERNEL_INLINE integers add_integers(integers a, integers b) { return _mm512_add_epi32(a, b); }
-// x - a * n
-KERNEL_INLINE integers subtract_times(integers x, integers a, int32_t n) {
-  return _mm512_sub_epi32(x, _mm512_mullo_epi32(a, _mm512_set1_epi32(n)));
-}
 KERNEL_INLINE floats to_float(integers x) { return _mm512_cvtepi32_ps(x); }
 KERNEL_INLINE int32_t sum_integers(integers x) { return _mm512_reduce_add_epi32(x); }
+
+// Ties to even, for magnitudes below 2^31.
+KERNEL_INLINE integers nearest(floats x) { return _mm512_cvtps_epi32(x); }
+// Integers held in the mantissas of magic-rounded floats, as s16: saturated.
+KERNEL_INLINE __m256i narrow_rounded(floats rounded) {
+  const integers magic = _mm512_castps_si512(all(12582912.0f));
+  return _mm512_cvtsepi32_epi16(_mm512_sub_epi32(_mm512_castps_si512(rounded), magic));
+}
+
+// Sixteen pairs of s16, to be multiplied by one pair.
+KERNEL_INLINE integers load_pairs(const int16_t *x) { return _mm512_loadu_si512(x); }
+KERNEL_INLINE void store_pairs(int16_t *x, integers v) { _mm512_storeu_si512(x, v); }
+KERNEL_INLINE integers load_pair(const int16_t *x) {
+  int32_t both;
+  __builtin_memcpy(&both, x, sizeof both);
+  return _mm512_set1_epi32(both);
+}
+KERNEL_INLINE integers ones(void) { return _mm512_set1_epi16(1); }
+// Not _mm512_dpwssd_epi32, which compilers take apart into two instructions to shorten the chain of sums.
+KERNEL_INLINE integers add_products(integers sum, integers a, integers x) {
+  __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(x));
+  return sum;
+}
+
+KERNEL_INLINE void transpose(floats v[16]) {
+  floats pairs[16], quads[16], halves[16];
+  UNROLLED for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+    pairs[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+  }
+  UNROLLED for (int i = 0; i < 16; i += 4) {
+    UNROLLED for (int j = 0; j < 2; j++) {
+      quads[i + 2 * j] = _mm512_shuffle_ps(pairs[i + j], pairs[i + 2 + j], 0x44);
+      quads[i + 2 * j + 1] = _mm512_shuffle_ps(pairs[i + j], pairs[i + 2 + j], 0xee);
+    }
+  }
+  UNROLLED for (int i = 0; i < 16; i += 8) {
+    UNROLLED for (int j = 0; j < 4; j++) {
+      halves[i + j] = _mm512_shuffle_f32x4(quads[i + j], quads[i + 4 + j], 0x88);
+      halves[i + 4 + j] = _mm512_shuffle_f32x4(quads[i + j], quads[i + 4 + j], 0xdd);
+    }
+  }
+  UNROLLED for (int j = 0; j < 8; j++) {
+    v[j] = _mm512_shuffle_f32x4(halves[j], halves[8 + j], 0x88);
+    v[8 + j] = _mm512_shuffle_f32x4(halves[j], halves[8 + j], 0xdd);
+  }
+}

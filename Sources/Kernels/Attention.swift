@@ -37,7 +37,8 @@ extension Run {
     let tiles = keys.roundedUp(to: tile) / tile
     let tileBytes = at_attention_tile_bytes(headWidth)
     // What a block of queries and a tile of keys take stays in the first cache, or nearly.
-    let block = min(max(2560 / headWidth / 4 * 4, 32), 64)
+    let group = Int(AT_ATTENTION_QUERIES)
+    let block = min(max(2560 / headWidth / group * group, group), 2 * group)
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_int16_workspace(block, headWidth)
     scratch {

@@ -1,4 +1,5 @@
 import CKernels
+import Glibc
 import Tensors
 
 /// The input of a matrix product in the form that the weights ask for.
@@ -183,12 +184,19 @@ struct BlockProduct {
   /// The columns of a block's result where that has to stay in the caches too.
   var scratchColumns: Int?
 
+  /// What a block's activations may take of the second cache: three eighths, or as much of 512 KiB where the system
+  /// does not tell its size.
+  private static let blockBytes: Int = {
+    let cache = sysconf(Int32(_SC_LEVEL2_CACHE_SIZE))
+    return (cache > 0 ? cache : 512 << 10) / 8 * 3
+  }()
+
   /// Rows of a block, all of them or those of the first half: its activations stay in the second cache, and the more
   /// there are the fewer times all weights pass by.
   private var blockRows: Int {
     if weights.shape.taps > 16 { return 20 }
     let ways = isPaired ? 2 : 1
-    var most = (192 << 10) / weights.shape.inputs / ways
+    var most = Self.blockBytes / weights.shape.inputs / ways
     if let scratchColumns { most = (1 << 20) / (scratchColumns * MemoryLayout<Float>.stride) / ways }
     most = min(max(most / 4 * 4, 16), Int(AT_GEMM_ROWS) / ways)
     let blocks = blockedRows.roundedUp(to: most) / most

@@ -12,6 +12,7 @@ enum { AT_PANEL = 8 };           // outputs in a panel of packed weights
 enum { AT_QUAD = 4 };            // inputs in a quad of packed int8 weights
 enum { AT_GEMM_ROWS = 256 };     // rows of one int8 product at most
 enum { AT_ATTENTION_TILE = 64 }; // keys between two rescalings of the online softmax
+enum { AT_ATTENTION_QUERIES = 32 }; // queries that any kernel takes at once, at most
 
 // f32 rows -> u8 rows, each with its scale and zero point: x = scale * (q - zero).
 typedef struct {
@@ -171,9 +172,10 @@ typedef struct {
 } at_attention_int16;
 
 static inline size_t at_attention_int16_workspace(size_t queries, size_t head_width) {
-  const size_t codes = queries * 2 * at_attention_pairs(head_width) * sizeof(int16_t);
-  return (codes + 31) / 32 * 32 + (queries * (3 + at_attention_values(head_width)) + 8) * sizeof(float) +
-         8 * AT_ATTENTION_TILE * (sizeof(float) + sizeof(int16_t)) + 32;
+  const size_t taken = (queries + AT_ATTENTION_QUERIES - 1) / AT_ATTENTION_QUERIES * AT_ATTENTION_QUERIES;
+  const size_t of_query = at_attention_pairs(head_width) + (head_width + 15) / 16 * 16 + 5;
+  return taken * of_query * sizeof(float) +
+         AT_ATTENTION_QUERIES * AT_ATTENTION_TILE * (sizeof(float) + sizeof(int16_t)) + 64;
 }
 
 #define AT_DECLARE_ELEMENTWISE(suffix)           \
@@ -202,7 +204,7 @@ static inline size_t at_attention_int16_workspace(size_t queries, size_t head_wi
 AT_DECLARE_KERNELS(sse41)
 AT_DECLARE_KERNELS(avx2)
 AT_DECLARE_ATTENTION_INT16(avxvnni)
-AT_DECLARE_ATTENTION_INT16(avx512vnni)
+void at_attention_int16_avx512vnni(const at_attention_int16 *);
 AT_DECLARE_ELEMENTWISE(avx512vnni)
 void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
