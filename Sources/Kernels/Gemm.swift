@@ -197,7 +197,10 @@ struct BlockProduct {
     if weights.shape.taps > 16 { return 20 }
     let ways = isPaired ? 2 : 1
     var most = Self.blockBytes / weights.shape.inputs / ways
-    if let scratchColumns { most = (1 << 20) / (scratchColumns * MemoryLayout<Float>.stride) / ways }
+    if let scratchColumns {
+      // At least so many that reading the weights again for each block is not what takes the time.
+      most = max((1 << 20) / (scratchColumns * MemoryLayout<Float>.stride), 128) / ways
+    }
     most = min(max(most / 4 * 4, 16), Int(AT_GEMM_ROWS) / ways)
     let blocks = blockedRows.roundedUp(to: most) / most
     return (blockedRows.roundedUp(to: blocks) / blocks).roundedUp(to: 4)
