@@ -212,13 +212,11 @@ extension Pipeline {
 
     @discardableResult
     func body(_ run: Run, _ latents: [Float], timestep: Int) -> [Float] {
-      let input = run.featureMap(plan.images, plan.latentHeight, plan.latentWidth, plan.latentChannels)
+      let input = run.featureMap(1, plan.latentHeight, plan.latentWidth, plan.latentChannels)
       let text = run.matrix(plan.images * plan.prompts[0].count, networks.unet.contextWidth)
-      let output = run.featureMap(like: input)
+      let output = run.featureMap(plan.images, input.height, input.width, input.channels)
       run.serial {
-        for image in 0..<plan.images {
-          (input.tokens.base + image * latents.count).update(from: latents, count: latents.count)
-        }
+        input.tokens.base.update(from: latents, count: latents.count)
         text.base.update(from: context, count: context.count)
       }
       networks.unet(input, timestep: timestep, context: text, into: output, run)

@@ -43,6 +43,21 @@ package final class Run {
 
   package static let defaultBandBytes = 2 << 20
 
+  /// The same for one image of a guided run by itself.
+  package var unguided: Run { Run(unguided: self) }
+
+  private init(unguided run: Run) {
+    kernels = run.kernels
+    pool = run.pool
+    arena = run.arena
+    isPlanning = run.isPlanning
+    isGuided = false
+    bandBytes = run.bandBytes
+    profile = run.profile
+    weights = run.weights
+    observer = run.observer
+  }
+
   private init(planningFor pool: ThreadPool, isGuided: Bool, bandBytes: Int) {
     self.bandBytes = bandBytes
     kernels = Oracle.kernels
@@ -85,6 +100,21 @@ package final class Run {
   /// A map of the same size and storage.
   package func featureMap(like other: FeatureMap, channels: Int? = nil) -> FeatureMap {
     featureMap(other.images, other.height, other.width, channels ?? other.channels, other.storage)
+  }
+
+  /// Makes all images of `map` what its first `count` are.
+  package func repeatImages(_ map: FeatureMap, first count: Int) {
+    repeatRows(map.rows, first: count * map.height * map.width)
+  }
+
+  /// Makes all rows of `x` what its first `count` are.
+  package func repeatRows(_ x: StoredRows, first count: Int) {
+    precondition(count > 0 && x.rows % count == 0)
+    serial {
+      for row in stride(from: count, to: x.rows, by: count) {
+        x.row(row).copyMemory(from: x.row(0), byteCount: count * x.columns * x.storage.bytes)
+      }
+    }
   }
 
   /// Frees everything from `mark` on but `map`, which moves there.

@@ -20,12 +20,25 @@ struct Transformer2D {
     projectOut = try Linear(w / "proj_out", channels, channels)
   }
 
-  /// - Parameter context: [images * text tokens, context].
-  func callAsFunction(_ x: FeatureMap, context: Matrix, _ run: Run) {
+  /// - Parameters:
+  ///   - context: [images * text tokens, context].
+  ///   - distinct: the first images of `x`, where the others are copies of them; all by default.
+  func callAsFunction(_ x: FeatureMap, context: Matrix, distinct: Int? = nil, _ run: Run) {
+    let distinct = distinct ?? x.images
     run.scratch {
       let tokens = run.matrix(x.pixels, x.channels)
-      run.scratch { projectIn(.groupNorm(norm(x, run)), into: tokens, run) }
-      for block in blocks { block(tokens, context: context, images: x.images, run) }
+      let first = tokens.rows(0..<x.pixels / x.images * distinct)
+      let alone = distinct < x.images ? run.unguided : run
+      run.scratch { projectIn(.groupNorm(norm(x.images(0..<distinct), alone)), into: first, alone) }
+      for (index, block) in blocks.enumerated() {
+        if index == 0 {
+          block.attendToItself(first, images: distinct, alone)
+          run.repeatRows(StoredRows(tokens), first: first.rows)
+        } else {
+          block.attendToItself(tokens, images: x.images, run)
+        }
+        block.attendToText(tokens, context: context, images: x.images, run)
+      }
       projectOut(.matrix(tokens), into: x.rows, adding: x.rows, run)
     }
   }
@@ -50,9 +63,15 @@ struct Transformer2D {
       feedOut = try Linear(w / "ff" / "out", 4 * channels, channels)
     }
 
-    func callAsFunction(_ x: Matrix, context: Matrix, images: Int, _ run: Run) {
+    /// The first third, in place: nothing of it depends on the text.
+    func attendToItself(_ x: Matrix, images: Int, _ run: Run) {
       let rows = StoredRows(x)
       selfAttention(norm1(x), images: images, into: rows, adding: rows, run)
+    }
+
+    /// The rest, in place.
+    func attendToText(_ x: Matrix, context: Matrix, images: Int, _ run: Run) {
+      let rows = StoredRows(x)
       crossAttention(norm2(x), context: context, images: images, into: rows, adding: rows, run)
       run.scratch {
         let input = run.activations(norm3(x), for: feedIn.weights)

@@ -155,10 +155,11 @@ package struct UNet {
   package var contextWidth: Int { configuration.contextWidth }
 
   /// - Parameters:
-  ///   - latents: [images, h, w, latent channels].
+  ///   - latents: [images, h, w, latent channels], or one image for all: what they have in common until they first attend
+  ///     to the text is then computed once, to the same bits.
   ///   - timestep: of the noise schedule, 0..<1000.
   ///   - context: text embeddings, [images * tokens, context width].
-  ///   - prediction: like `latents`.
+  ///   - prediction: [images, h, w, latent channels].
   package func callAsFunction(
     _ latents: FeatureMap, timestep: Int, context: Matrix, into prediction: FeatureMap, _ run: Run
   ) {
@@ -167,10 +168,13 @@ package struct UNet {
       timeEmbedding(timestep, into: time, run)
       let storage: Storage = up[0].layers[0].resnet.conv1.isQuantized ? .float16 : .float32
       var x = run.featureMap(
-        latents.images, latents.height, latents.width, configuration.blockChannels[0], storage)
-      convIn(latents, into: x, run)
+        prediction.images, latents.height, latents.width, configuration.blockChannels[0], storage)
+      convIn(latents, into: x.images(0..<latents.images), latents.images < x.images ? run.unguided : run)
+      run.repeatImages(x, first: latents.images)
       var skips = [x]
-      for block in down { x = descend(block, x, &skips, time, context, run) }
+      for (index, block) in down.enumerated() {
+        x = descend(block, x, distinct: index == 0 ? latents.images : x.images, &skips, time, context, run)
+      }
       if let middle {
         let y = run.featureMap(like: x)
         middle.first(x, time: time, context: context, into: y, run)
@@ -182,13 +186,16 @@ package struct UNet {
     }
   }
 
+  /// - Parameter distinct: the first images of `input`, which the others are copies of.
   private func descend(
-    _ block: DownBlock, _ input: FeatureMap, _ skips: inout [FeatureMap], _ time: Matrix, _ context: Matrix, _ run: Run
+    _ block: DownBlock, _ input: FeatureMap, distinct: Int, _ skips: inout [FeatureMap], _ time: Matrix,
+    _ context: Matrix, _ run: Run
   ) -> FeatureMap {
     var x = input
-    for layer in block.layers {
+    for (index, layer) in block.layers.enumerated() {
       let y = run.featureMap(like: x, channels: layer.resnet.outputs)
-      layer(x, time: time, context: context, into: y, run)
+      layer(
+        JoinedMap(x), distinct: index == 0 ? distinct : x.images, time: time, context: context, into: y, run)
       skips.append(y)
       x = y
     }
@@ -223,8 +230,17 @@ extension UNet.Layer {
   }
 
   func callAsFunction(_ x: JoinedMap, time: Matrix, context: Matrix, into out: FeatureMap, _ run: Run) {
-    resnet(x, time: time, into: out, run)
-    attention?(out, context: context, run)
+    self(x, distinct: x.images, time: time, context: context, into: out, run)
+  }
+
+  /// - Parameter distinct: the first images of `x`, which the others are copies of.
+  func callAsFunction(
+    _ x: JoinedMap, distinct: Int, time: Matrix, context: Matrix, into out: FeatureMap, _ run: Run
+  ) {
+    let alone = distinct < x.images ? run.unguided : run
+    resnet(x.images(0..<distinct), time: time, into: out.images(0..<distinct), alone)
+    run.repeatImages(out, first: distinct)
+    attention?(out, context: context, distinct: distinct, run)
   }
 }
 

@@ -72,6 +72,8 @@ package struct JoinedMap: @unchecked Sendable {
   package var width: Int { first.width }
   package var pixels: Int { first.pixels }
   package var channels: Int { first.channels + (second?.channels ?? 0) }
+  /// The images `range`.
+  package func images(_ range: Range<Int>) -> JoinedMap { JoinedMap(first.images(range), second?.images(range)) }
   /// Some lines of a single image.
   package func lines(_ range: Range<Int>) -> JoinedMap { JoinedMap(first.lines(range), second?.lines(range)) }
 }
@@ -102,6 +104,13 @@ package struct FeatureMap: @unchecked Sendable {
   package var tokens: Matrix {
     precondition(storage == .float32)
     return Matrix(base: base.assumingMemoryBound(to: Float.self), rows: pixels, columns: channels)
+  }
+  /// The images `range`.
+  package func images(_ range: Range<Int>) -> FeatureMap {
+    precondition(range.lowerBound >= 0 && range.upperBound <= images)
+    return FeatureMap(
+      base: rows.row(range.lowerBound * height * width), storage: storage, images: range.count, height: height,
+      width: width, channels: channels)
   }
   /// Some lines of a single image.
   package func lines(_ range: Range<Int>) -> FeatureMap {

@@ -90,6 +90,33 @@ private final class ForbiddenWeights: WeightSource {
     expectSameBits(results[1], results[0], "after memory full of ones")
   }
 
+  @Test("A guided step from one copy of the latents is that from two, to the bit")
+  func guidedFromOneImage() throws {
+    for kind in RandomWeights.Kind.allCases {
+      // With attention at the finest level, and without: the halves part after the first layer in either case.
+      for attends in [true, false] {
+        var configuration = Micro.configuration
+        configuration.unet.downAttention[0] = attends
+        let networks = try Networks(RandomWeights(kind), configuration)
+        var generator = Generator(11)
+        let latents = generator.floats(6 * 5 * configuration.unet.latentChannels)
+        let text = generator.floats(2 * 7 * configuration.unet.contextWidth)
+        func predict(copies: Int) throws -> [Float] {
+          let run = try makeRun(isGuided: true)
+          let input = run.map(
+            copies, 6, 5, configuration.unet.latentChannels, Array(repeating: latents, count: copies).flatMap { $0 })
+          let out = run.featureMap(2, 6, 5, configuration.unet.latentChannels)
+          let context = run.matrix(14, configuration.unet.contextWidth, text)
+          networks.unet(input, timestep: 300, context: context, into: out, run)
+          return out.tokens.elements
+        }
+        let halves = try predict(copies: 2)
+        #expect(halves.prefix(latents.count) != halves.suffix(latents.count), "the text changes nothing")
+        expectSameBits(try predict(copies: 1), halves, "\(kind), attention \(attends)")
+      }
+    }
+  }
+
   @Test("Each of two pictures is what it is alone")
   func batch() throws {
     let networks = try Networks(RandomWeights(.int8), Micro.configuration)
