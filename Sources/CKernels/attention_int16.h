@@ -54,17 +54,29 @@ KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
   }
   const coding value = coding_for(greatest, AT_VALUE_LIMIT);
   key_scale[TILE] = value.scale;
-  int16_t codes[LONGEST + 8];
+  int16_t codes[2][LONGEST + 8];
   for (size_t j = 0; j < a->count; j++) {
-    const float *k = a->k + j * a->k_stride, *v = a->v + j * a->v_stride;
+    const float *k = a->k + j * a->k_stride;
     const coding key = coding_for(greatest_magnitude(k, a->head_width), (float)at_attention_limit(a->head_width));
     key_scale[j] = key.scale;
     for (size_t begin = 0; begin < a->head_width; begin += LONGEST) {
       const size_t count = a->head_width - begin < LONGEST ? a->head_width - begin : LONGEST;
-      code_row(k + begin, count, key.inverse, codes);
-      for (size_t d = 0; d < count; d++) keys[((begin + d) / 2 * TILE + j) * 2 + (begin + d) % 2] = codes[d];
-      code_row(v + begin, count, value.inverse, codes);
-      for (size_t d = 0; d < count; d++) values[(j / 2 * width + begin + d) * 2 + j % 2] = codes[d];
+      code_row(k + begin, count, key.inverse, codes[0]);
+      for (size_t d = 0; d < count; d += 2)
+        memcpy(keys + ((begin + d) / 2 * TILE + j) * 2, codes[0] + d, 2 * sizeof codes[0][0]);
+    }
+  }
+  for (size_t j = 0; j < a->count; j += 2) {
+    for (size_t begin = 0; begin < a->head_width; begin += LONGEST) {
+      const size_t count = a->head_width - begin < LONGEST ? a->head_width - begin : LONGEST;
+      code_row(a->v + j * a->v_stride + begin, count, value.inverse, codes[0]);
+      if (j + 1 < a->count) code_row(a->v + (j + 1) * a->v_stride + begin, count, value.inverse, codes[1]);
+      else memset(codes[1], 0, sizeof codes[1]);
+      int16_t *both = values + (j / 2 * width + begin) * 2;
+      for (size_t d = 0; d < count; d++) {
+        both[2 * d] = codes[0][d];
+        both[2 * d + 1] = codes[1][d];
+      }
     }
   }
 }

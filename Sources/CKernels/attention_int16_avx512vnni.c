@@ -57,7 +57,7 @@ static query_group group_at(const at_attention_int16 *a, group_scratch s, size_t
 KERNEL_INLINE float greatest_magnitude(const float *x, size_t count) {
   floats greatest = all(0);
   for (size_t i = 0; i < count; i += LANES) greatest = greater(magnitude(load_some(x + i, count - i)), greatest);
-  return _mm512_reduce_max_ps(greatest);
+  return greatest_lane(greatest);
 }
 
 KERNEL static void take_queries(const at_attention_int16 *a, const query_group *g) {

@@ -6,5 +6,6 @@
 #include "attention_int16.h"
 #include "elementwise.h"
 #include "gemm_float.h"
+#include "layer_norm.h"
 #include "rows.h"
 #endif

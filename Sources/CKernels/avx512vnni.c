@@ -1,6 +1,7 @@
-// What is done to each element by itself, for AVX-512.
+// The kernels that add up no lanes, for AVX-512.
 #if defined(__x86_64__)
 #include "lanes_avx512.h"
 
 #include "elementwise.h"
+#include "rows.h"
 #endif

@@ -48,6 +48,17 @@ KERNEL_INLINE void store_halves(uint16_t *x, floats v) {
   _mm256_storeu_si256((__m256i *)x, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+KERNEL_INLINE float greatest_lane(floats v) { return _mm512_reduce_max_ps(v); }
+
+// Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
+KERNEL_INLINE void store_codes(uint8_t *q, const floats rounded[4], int32_t zero) {
+  const __m512i shift = _mm512_sub_epi32(_mm512_set1_epi32(zero), _mm512_castps_si512(all(12582912.0f)));
+  UNROLLED for (int j = 0; j < 4; j++) {
+    const __m512i code = _mm512_add_epi32(_mm512_castps_si512(rounded[j]), shift);
+    _mm_storeu_si128((__m128i *)q + j, _mm512_cvtusepi32_epi8(_mm512_max_epi32(code, _mm512_setzero_si512())));
+  }
+}
+
 KERNEL_INLINE integers zeros(void) { return _mm512_setzero_si512(); }
 KERNEL_INLINE integers load_integers(const int32_t *x) { return _mm512_loadu_si512(x); }
 KERNEL_INLINE integers add_integers(integers a, integers b) { return _mm512_add_epi32(a, b); }

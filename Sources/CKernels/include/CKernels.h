@@ -178,11 +178,13 @@ static inline size_t at_attention_int16_workspace(size_t queries, size_t head_wi
          AT_ATTENTION_QUERIES * AT_ATTENTION_TILE * (sizeof(float) + sizeof(int16_t)) + 64;
 }
 
-#define AT_DECLARE_ELEMENTWISE(suffix)           \
-  void at_widen_##suffix(const at_widen *);      \
-  void at_affine_##suffix(const at_affine *);    \
-  void at_map_##suffix(const at_map *);          \
-  void at_add_##suffix(const at_add *);          \
+#define AT_DECLARE_ANY_LANES(suffix)                      \
+  void at_quantize_rows_##suffix(const at_quantize *);    \
+  void at_widen_##suffix(const at_widen *);               \
+  void at_channel_sums_##suffix(const at_channel_sums *); \
+  void at_affine_##suffix(const at_affine *);             \
+  void at_map_##suffix(const at_map *);                   \
+  void at_add_##suffix(const at_add *);                   \
   void at_gated_gelu_##suffix(const at_gated_gelu *);
 
 #define AT_DECLARE_ATTENTION_INT16(suffix)                    \
@@ -190,14 +192,12 @@ static inline size_t at_attention_int16_workspace(size_t queries, size_t head_wi
   void at_attention_int16_##suffix(const at_attention_int16 *);
 
 #define AT_DECLARE_KERNELS(suffix)                        \
-  AT_DECLARE_ELEMENTWISE(suffix)                          \
+  AT_DECLARE_ANY_LANES(suffix)                            \
   AT_DECLARE_ATTENTION_INT16(suffix)                      \
-  void at_quantize_rows_##suffix(const at_quantize *);    \
   void at_gemm_int8_##suffix(const at_gemm *);            \
   void at_gemm_float32_##suffix(const at_gemm *);         \
   void at_gemm_float16_##suffix(const at_gemm *);         \
   void at_layer_norm_##suffix(const at_layer_norm *);     \
-  void at_channel_sums_##suffix(const at_channel_sums *); \
   void at_attention_##suffix(const at_attention *);
 
 #if defined(__x86_64__)
@@ -205,7 +205,7 @@ AT_DECLARE_KERNELS(sse41)
 AT_DECLARE_KERNELS(avx2)
 AT_DECLARE_ATTENTION_INT16(avxvnni)
 void at_attention_int16_avx512vnni(const at_attention_int16 *);
-AT_DECLARE_ELEMENTWISE(avx512vnni)
+AT_DECLARE_ANY_LANES(avx512vnni)
 void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
 void at_gemm_int8_fours_avx2(const at_gemm *);
