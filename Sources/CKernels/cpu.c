@@ -1,4 +1,6 @@
 #include "CKernels.h"
+#include <stdio.h>
+#include <unistd.h>
 #if defined(__aarch64__)
 #include <sys/auxv.h>
 #elif defined(__x86_64__)
@@ -36,4 +38,22 @@ uint32_t at_cpu_features(void) {
   if (second & (1ul << 13)) features |= AT_CPU_I8MM;
 #endif
   return features;
+}
+
+// The processors that share the first one's second cache, from a list of hexadecimal digits such as "00000000,0000000f".
+static int sharers_of_second_cache(void) {
+  FILE *map = fopen("/sys/devices/system/cpu/cpu0/cache/index2/shared_cpu_map", "re");
+  if (!map) return 1;
+  int sharers = 0;
+  for (int c = fgetc(map); c != EOF && c != '\n'; c = fgetc(map)) {
+    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0;
+    sharers += __builtin_popcount((unsigned)digit);
+  }
+  fclose(map);
+  return sharers > 0 ? sharers : 1;
+}
+
+size_t at_second_cache_bytes(void) {
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? (size_t)bytes / (size_t)sharers_of_second_cache() : 0;
 }

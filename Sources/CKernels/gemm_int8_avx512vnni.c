@@ -38,7 +38,7 @@ KERNEL_INLINE offsets offsets_of(integers sums) {
   return _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_or_si512(low, high));
 }
 KERNEL_INLINE integers take_off(integers products, offsets pairs, int32_t zero) {
-  return _mm512_dpwssd_epi32(products, pairs, _mm512_set1_epi32(zero * (1 + (128 << 16))));
+  return add_products(products, pairs, _mm512_set1_epi32(zero * (1 + (128 << 16))));
 }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(*x)); }
 

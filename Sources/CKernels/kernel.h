@@ -2,9 +2,9 @@
 //
 // A kernel is written once, in lanes: `floats` holds LANES f32, `integers` as many s32, in whatever registers. A file
 // lanes_*.h says what they are for one instruction set, and the C file named after it compiles the kernels for it.
-// There are eight lanes, because what adds up lanes gives other bits with other numbers of them. The int8 product adds
-// up none, and has sixteen where registers have. It has a file for each way of multiplying: there are more ways than
-// lanes.
+// There are eight lanes, because what adds up lanes gives other bits with other numbers of them. Kernels that add up
+// none have sixteen where registers have. The int8 product has a file for each way of multiplying: there are more ways
+// than lanes.
 #pragma once
 #include "CKernels.h"
 

@@ -1,5 +1,4 @@
 import CKernels
-import Glibc
 import Tensors
 
 /// The input of a matrix product in the form that the weights ask for.
@@ -184,12 +183,8 @@ struct BlockProduct {
   /// The columns of a block's result where that has to stay in the caches too.
   var scratchColumns: Int?
 
-  /// What a block's activations may take of the second cache: three eighths, or as much of 512 KiB where the system
-  /// does not tell its size.
-  private static let blockBytes: Int = {
-    let cache = sysconf(Int32(_SC_LEVEL2_CACHE_SIZE))
-    return (cache > 0 ? cache : 512 << 10) / 8 * 3
-  }()
+  /// What a block's activations may take of the second cache: three eighths of a share, and 192 KiB at least.
+  private static let blockBytes = max(at_second_cache_bytes() / 8 * 3, 192 << 10)
 
   /// Rows of a block, all of them or those of the first half: its activations stay in the second cache, and the more
   /// there are the fewer times all weights pass by.

@@ -220,7 +220,7 @@ struct GemmProblem: CustomStringConvertible {
     for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours, .float32, .float16] {
       for range in [0..<0, 0..<1, 1..<2, 1..<4, 3..<8, 16..<20, 5..<40, 40..<40, 0..<40] {
         GemmProblem(
-          kind: kind, rows: 5, outputs: 313, inputs: 12, taps: 2, panels: range, residual: .inPlace, padding: 2,
+          kind: kind, rows: 9, outputs: 313, inputs: 12, taps: 2, panels: range, residual: .inPlace, padding: 2,
           seed: range.count
         ).expectAgreement(table)
       }
@@ -229,7 +229,9 @@ struct GemmProblem: CustomStringConvertible {
 
   @Test("Extreme codes and weights do not saturate", arguments: variants)
   func extremes(_ table: KernelTable) {
-    for (rows, inputs, taps) in [(1, 5120, 1), (4, 5120, 1), (9, 1284, 2), (2, 4, 1), (3, 8, 9), (5, 12, 1)] {
+    for (rows, inputs, taps) in [
+      (1, 5120, 1), (4, 5120, 1), (9, 5120, 1), (9, 5124, 1), (9, 1284, 2), (2, 4, 1), (3, 8, 9), (5, 12, 1),
+    ] {
       for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
         GemmProblem(kind: kind, rows: rows, outputs: 16, inputs: inputs, taps: taps, extreme: true, seed: inputs)
           .expectAgreement(table)
@@ -260,7 +262,7 @@ struct GemmProblem: CustomStringConvertible {
       for range in [0..<0, 0..<1, 1..<2, 1..<4, 3..<8, 16..<20, 5..<40, 40..<40] {
         for residual in GemmProblem.Residual.allCases {
           GemmProblem(
-            kind: kind, rows: 6, outputs: 313, inputs: 12, taps: 2, panels: range, residual: residual, padding: 2,
+            kind: kind, rows: 10, outputs: 313, inputs: 12, taps: 2, panels: range, residual: residual, padding: 2,
             paired: true, seed: range.count
           ).expectAgreement(table)
         }

@@ -32,7 +32,7 @@ typedef struct {
 typedef struct {
   const void *_Nonnull const *_Nonnull rows; // [taps][row_count]: first element of each input row (u8, or f32 where weights are float)
   const float *_Nullable row_scale;  // [taps][row_count], int8 only
-  const int32_t *_Nullable row_zero; // [taps][row_count], int8 only
+  const int32_t *_Nullable row_zero; // [taps][row_count], int8 only: 0...255
   size_t row_count, taps;
   size_t inputs;                 // elements of a row that are read; for int8 a multiple of AT_QUAD
   const void *weights;           // int8 [panel][tap][inputs / 4][8][4]; f32, f16 [panel][tap][inputs][8]
@@ -246,6 +246,9 @@ enum {
   AT_CPU_SSE41 = 64,
 };
 uint32_t at_cpu_features(void);
+
+// One processor's share of the second cache, in bytes; 0 where the system does not tell.
+size_t at_second_cache_bytes(void);
 
 // A pool of `threads - 1` helpers beside the caller. A region's range 0..<count is cut into pieces of `grain`, taken in
 // any order by any thread. Helpers spin for a bounded time after a region and then sleep on a futex.
