@@ -6,24 +6,24 @@
 #include <string.h>
 
 typedef struct {
-  int16_t *codes;    // [queries][pairs][2]
-  float *scale;      // [queries], with the softmax's own scale in powers of two
-  float *maximum;    // [queries]
-  float *normaliser; // [queries]
-  float *sums;       // [queries][head_width, rounded up to 8]: weighted values, still to be divided by the normaliser
-  float *scores;     // [CODED_QUERIES][TILE]
-  int16_t *weights;  // [CODED_QUERIES][TILE]: probabilities, still to be divided by the normaliser
+  int16_t *codes;     // [queries][pairs][2], of the negative queries: products are distances
+  int32_t *exponent;  // [queries], of the codes
+  int32_t *nearest;   // [queries]: the least distance so far
+  float *normaliser;  // [queries]
+  float *sums;        // [queries][head_width, rounded up to 8]: weighted values, still to be divided by the normaliser
+  int32_t *distances; // [CODED_QUERIES][TILE]
+  int16_t *weights;   // [CODED_QUERIES][TILE]: probabilities, still to be divided by the normaliser
 } coded_state;
 
 static coded_state state_in(const at_attention_int16 *a) {
   coded_state s = {.codes = a->workspace};
   const size_t codes = a->queries * 2 * at_attention_pairs(a->head_width) * sizeof(int16_t);
-  s.scores = (float *)((char *)a->workspace + (codes + 31) / 32 * 32);
-  s.weights = (int16_t *)(s.scores + CODED_QUERIES * TILE);
+  s.distances = (int32_t *)((char *)a->workspace + (codes + 31) / 32 * 32);
+  s.weights = (int16_t *)(s.distances + CODED_QUERIES * TILE);
   s.sums = (float *)(s.weights + CODED_QUERIES * TILE);
-  s.scale = s.sums + a->queries * at_attention_values(a->head_width);
-  s.maximum = s.scale + a->queries;
-  s.normaliser = s.maximum + a->queries;
+  s.normaliser = s.sums + a->queries * at_attention_values(a->head_width);
+  s.exponent = (int32_t *)(s.normaliser + a->queries);
+  s.nearest = s.exponent + a->queries;
   return s;
 }
 
@@ -31,6 +31,14 @@ KERNEL_INLINE float greatest_magnitude(const float *x, size_t count) {
   floats greatest = all(0);
   for (size_t i = 0; i < count; i += 8) greatest = greater(magnitude(load_some(x + i, count - i)), greatest);
   return greatest_lane(greatest);
+}
+KERNEL_INLINE float greatest_of_rows(const float *x, size_t stride, size_t rows, size_t count) {
+  float greatest = 0;
+  for (size_t j = 0; j < rows; j++) {
+    const float other = greatest_magnitude(x + j * stride, count);
+    greatest = other > greatest ? other : greatest;
+  }
+  return greatest;
 }
 
 // `count` floats as s16, rounded to the nearest, and zeros up to a multiple of eight.
@@ -44,24 +52,20 @@ enum { LONGEST = 1024 }; // channels of a head that are coded at a time
 
 KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
   const size_t pairs = at_attention_pairs(a->head_width), width = at_attention_values(a->head_width);
-  float *key_scale = a->tile;
-  int16_t *keys = (int16_t *)(key_scale + TILE + 16), *values = keys + pairs * TILE * 2;
   memset(a->tile, 0, at_attention_tile_bytes(a->head_width));
-  float greatest = 0;
-  for (size_t j = 0; j < a->count; j++) {
-    const float other = greatest_magnitude(a->v + j * a->v_stride, a->head_width);
-    greatest = other > greatest ? other : greatest;
-  }
-  const coding value = coding_for(greatest, AT_VALUE_LIMIT);
-  key_scale[TILE] = value.scale;
+  int16_t *keys = (int16_t *)a->tile + TILE_HEADER, *values = keys + pairs * TILE * 2;
+  const coding value = coding_for(greatest_of_rows(a->v, a->v_stride, a->count, a->head_width), AT_VALUE_LIMIT);
+  const int32_t key_exponent = exponent_for(greatest_of_rows(a->k, a->k_stride, a->count, a->head_width),
+                                            (float)at_attention_limit(a->head_width));
+  const float key_factor = power_of_two(key_exponent);
+  *(float *)a->tile = value.scale;
+  ((int32_t *)a->tile)[1] = key_exponent;
   int16_t codes[2][LONGEST + 8];
   for (size_t j = 0; j < a->count; j++) {
     const float *k = a->k + j * a->k_stride;
-    const coding key = coding_for(greatest_magnitude(k, a->head_width), (float)at_attention_limit(a->head_width));
-    key_scale[j] = key.scale;
     for (size_t begin = 0; begin < a->head_width; begin += LONGEST) {
       const size_t count = a->head_width - begin < LONGEST ? a->head_width - begin : LONGEST;
-      code_row(k + begin, count, key.inverse, codes[0]);
+      code_row(k + begin, count, key_factor, codes[0]);
       for (size_t d = 0; d < count; d += 2)
         memcpy(keys + ((begin + d) / 2 * TILE + j) * 2, codes[0] + d, 2 * sizeof codes[0][0]);
     }
@@ -83,23 +87,26 @@ KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
 
 KERNEL_INLINE void take_queries(const at_attention_int16 *a, const coded_state *s) {
   const size_t stride = 2 * at_attention_pairs(a->head_width);
+  const float scale = a->scale * log2_e;
   for (size_t i = 0; i < a->queries; i++) {
     const float *q = a->q + i * a->q_stride;
-    const coding c = coding_for(greatest_magnitude(q, a->head_width), (float)at_attention_limit(a->head_width));
+    const int32_t exponent = exponent_for(greatest_magnitude(q, a->head_width) * scale,
+                                          (float)at_attention_limit(a->head_width));
+    const float factor = -(scale * power_of_two(exponent));
     int16_t codes[8], *row = s->codes + i * stride;
     for (size_t d = 0; d < a->head_width; d += 8) {
       const size_t count = stride - d < 8 ? stride - d : 8;
-      code_row(q + d, a->head_width - d < 8 ? a->head_width - d : 8, c.inverse, codes);
+      code_row(q + d, a->head_width - d < 8 ? a->head_width - d : 8, factor, codes);
       memcpy(row + d, codes, count * sizeof *codes);
     }
-    s->scale[i] = c.scale * (a->scale * log2_e);
-    s->maximum[i] = -__builtin_inff();
+    s->exponent[i] = exponent;
+    s->nearest[i] = FARTHEST;
     s->normaliser[i] = 0;
   }
 }
 
-// All TILE scores of some queries: those of keys that do not exist are never looked at.
-KERNEL_INLINE void score_coded(const int rows, const at_attention_int16 *a, const coded_state *s, const packed_tile *t,
+// The distances of a tile's keys from some queries, without bias; those of keys that do not exist mean nothing.
+KERNEL_INLINE void distances_coded(const int rows, const at_attention_int16 *a, const coded_state *s, const packed_tile *t,
                                size_t query) {
   const size_t pairs = at_attention_pairs(a->head_width);
   const int16_t *q[CODED_QUERIES];
@@ -118,11 +125,9 @@ KERNEL_INLINE void score_coded(const int rows, const at_attention_int16 *a, cons
       }
     }
     UNROLLED for (int r = 0; r < rows; r++) {
-      const floats scale = all(s->scale[query + (size_t)r]);
-      UNROLLED for (int i = 0; i < VECTORS; i++) {
-        const size_t at = j + 8 * (size_t)i;
-        store_floats(s->scores + r * TILE + at, mul(mul(to_float(sum[r][i]), load_floats(t->key_scale + at)), scale));
-      }
+      const int32_t shift = distance_shift(s->exponent[query + (size_t)r], t->key_exponent);
+      UNROLLED for (int i = 0; i < VECTORS; i++)
+        store_integers(s->distances + r * TILE + j + 8 * (size_t)i, shift_right(sum[r][i], shift));
     }
   }
 }
@@ -131,43 +136,64 @@ static inline size_t coded_keys_seen(const at_attention_int16 *a, const packed_t
   return visible_keys(a->causal, a->first_query + query, t->first, t->count);
 }
 
-// The weights of one query, whole numbers of 2^-14, zero for keys that it does not see; returns their sum.
-KERNEL_INLINE float weigh_keys(size_t count, size_t visible, float maximum, const float *p, int16_t *weights) {
-  // Apart, because the maximum may be so large that a difference of fourteen is lost in it.
-  const floats top = all(maximum), bits = all(AT_PROBABILITY_BITS);
-  integers sum = zeros();
-  const size_t end = (count + 31) / 32 * 32;
-  for (size_t j = 0; j < end; j += 32) {
-    floats e[4];
-    UNROLLED for (int i = 0; i < 4; i++) e[i] = add(sub(load_floats(p + j + 8 * i), top), bits);
-    power_of_two_each(4, e);
-    UNROLLED for (int i = 0; i < 4; i += 2) store_pairs(weights + j + 8 * i, narrow(nearest(e[i]), nearest(e[i + 1])));
+enum { SOFTENED = 32 }; // keys that are weighed at once
+
+// Adds one query's bias, where there is one, and hides the keys that it does not see; returns the least distance.
+KERNEL_INLINE int32_t least_distance(size_t count, size_t visible, const float *bias, float gate, int32_t *distances) {
+  if (bias) {
+    for (size_t j = 0; j < visible; j += 8) {
+      const floats added = mul(all(gate), load_some(bias + j, visible - j));
+      const integers steps = nearest(lesser(greater(added, all(-farthest_bias)), all(farthest_bias)));
+      store_integers(distances + j, add_integers(load_integers(distances + j), steps));
+    }
   }
-  for (size_t j = visible; j < end; j++) weights[j] = 0;
-  for (size_t j = 0; j < end; j += 16) sum = add_products(sum, load_pairs(weights + j), ones());
+  const size_t end = (count + SOFTENED - 1) / SOFTENED * SOFTENED;
+  for (size_t j = visible; j < end; j++) distances[j] = FARTHEST;
+  integers least = all_integers(FARTHEST);
+  for (size_t j = 0; j < end; j += 8) least = lesser_integers(least, load_integers(distances + j));
+  return least_integer(least);
+}
+
+// The weights of one query; returns their sum.
+KERNEL_INLINE float weigh_keys(size_t count, int32_t nearest, const int32_t *distances, int16_t *weights) {
+  const integers half_beyond = all_integers(nearest + HALF);
+  integers sum = zeros();
+  for (size_t j = 0; j < count; j += SOFTENED) {
+    shorts w[SOFTENED / 16];
+    UNROLLED for (int i = 0; i < SOFTENED / 16; i++) {
+      const integers first = load_integers(distances + j + 16 * i), second = load_integers(distances + j + 16 * i + 8);
+      w[i] = narrow(subtract_integers(first, half_beyond), subtract_integers(second, half_beyond));
+    }
+    weight_each(SOFTENED / 16, w);
+    UNROLLED for (int i = 0; i < SOFTENED / 16; i++) {
+      store_shorts(weights + j + 16 * i, w[i]);
+      sum = add_products(sum, load_pairs(weights + j + 16 * i), ones());
+    }
+  }
   return (float)sum_integers(sum);
 }
 
 // correction: what the sums so far are to be scaled by.
 KERNEL_INLINE void soften_coded(const int rows, const at_attention_int16 *a, const coded_state *s, const packed_tile *t,
                                 size_t query, float correction[8]) {
-  float maximum[8] = {0};
+  int32_t nearest[CODED_QUERIES];
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r, position = a->first_query + i;
     const float *bias = a->bias ? a->bias + ((ptrdiff_t)t->first - (ptrdiff_t)position) : NULL;
-    const float gate = bias ? a->gate[i] * log2_e : 0;
-    maximum[r] = bias_and_maximum(s->scores + r * TILE, coded_keys_seen(a, t, i), bias, gate, s->maximum[i]);
-    correction[r] = s->maximum[i] - maximum[r];
+    const float gate = bias ? a->gate[i] * gate_steps : 0;
+    const int32_t least =
+      least_distance(t->count, coded_keys_seen(a, t, i), bias, gate, s->distances + r * TILE);
+    nearest[r] = least < s->nearest[i] ? least : s->nearest[i];
+    correction[r] = (float)(nearest[r] - s->nearest[i]) * (1 / steps_of_distance);
   }
   floats power = load_floats(correction);
   power_of_two_each(1, &power);
   store_floats(correction, power);
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
-    const size_t seen = coded_keys_seen(a, t, i);
-    const float sum = weigh_keys(t->count, seen, maximum[r], s->scores + r * TILE, s->weights + r * TILE);
+    const float sum = weigh_keys(t->count, nearest[r], s->distances + r * TILE, s->weights + r * TILE);
     s->normaliser[i] = s->normaliser[i] * correction[r] + sum;
-    s->maximum[i] = maximum[r];
+    s->nearest[i] = nearest[r];
   }
 }
 
@@ -200,7 +226,7 @@ KERNEL_INLINE void attend_coded(const int rows, const at_attention_int16 *a, con
                                 size_t query) {
   if (coded_keys_seen(a, t, query + (size_t)rows - 1) == 0) return;
   float correction[8] = {0};
-  score_coded(rows, a, s, t, query);
+  distances_coded(rows, a, s, t, query);
   soften_coded(rows, a, s, t, query, correction);
   for (size_t d = 0; d < a->head_width; d += 8 * VECTORS) {
     if (a->head_width - d > 8) add_values(rows, VECTORS, a, s, t, query, d, correction);

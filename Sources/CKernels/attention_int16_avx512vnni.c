@@ -16,19 +16,19 @@ enum {
 
 // Of QUERIES queries; lanes of those that do not exist hold zeros or numbers that nobody looks at.
 typedef struct {
-  int16_t *codes; // [pairs][QUERIES][2]
-  float *sums;    // [head_width, rounded up to 16][QUERIES]: weighted values, still to be divided by the normaliser
-  float *scale;   // [QUERIES], with the softmax's own scale in powers of two
-  float *maximum, *normaliser, *correction; // [QUERIES]
-  float *gate;    // [QUERIES], in powers of two
+  int16_t *codes;     // [pairs][QUERIES][2], of the negative queries: products are distances
+  int32_t *exponent;  // [QUERIES], of the codes
+  int32_t *nearest;   // [QUERIES]: the least distance so far
+  float *normaliser;  // [QUERIES]
+  float *correction;  // [QUERIES]: what the sums so far are to be scaled by
+  float *gate;        // [QUERIES], in steps of distances
+  float *sums;        // [head_width, rounded up to 16][QUERIES]: weighted values, still to be divided by the normaliser
   size_t first, count; // queries
 } query_group;
 
-// What is there for one group after the other.
-typedef struct {
-  float *scores;    // [TILE][QUERIES]
-  int16_t *weights; // [TILE / 2][QUERIES][2]: probabilities, still to be divided by the normaliser
-} group_scratch;
+// For one group after the other: how far a tile's keys are beyond the nearest ones, [TILE][QUERIES], where the queries
+// of both vectors lie as `pack` puts them; then their weights, still to be divided by the normaliser, [TILE / 2][QUERIES][2].
+typedef int16_t *group_scratch;
 
 static size_t group_bytes(size_t head_width) {
   const size_t rows = at_attention_pairs(head_width) + (head_width + 15) / 16 * 16 + 5;
@@ -36,18 +36,16 @@ static size_t group_bytes(size_t head_width) {
 }
 
 static group_scratch scratch_in(const at_attention_int16 *a) {
-  group_scratch s = {.scores = (float *)(((uintptr_t)a->workspace + LINE - 1) / LINE * LINE)};
-  s.weights = (int16_t *)(s.scores + TILE * QUERIES);
-  return s;
+  return (int16_t *)(((uintptr_t)a->workspace + LINE - 1) / LINE * LINE);
 }
 
-static query_group group_at(const at_attention_int16 *a, group_scratch s, size_t first) {
-  char *memory = (char *)(s.weights + TILE * QUERIES) + first / QUERIES * group_bytes(a->head_width);
+static query_group group_at(const at_attention_int16 *a, group_scratch scratch, size_t first) {
+  char *memory = (char *)(scratch + TILE * QUERIES) + first / QUERIES * group_bytes(a->head_width);
   query_group g = {.codes = (int16_t *)memory, .first = first};
   g.count = a->queries - first < QUERIES ? a->queries - first : QUERIES;
-  g.scale = (float *)memory + at_attention_pairs(a->head_width) * QUERIES;
-  g.maximum = g.scale + QUERIES;
-  g.normaliser = g.maximum + QUERIES;
+  g.exponent = (int32_t *)memory + at_attention_pairs(a->head_width) * QUERIES;
+  g.nearest = g.exponent + QUERIES;
+  g.normaliser = (float *)(g.nearest + QUERIES);
   g.correction = g.normaliser + QUERIES;
   g.gate = g.correction + QUERIES;
   g.sums = g.gate + QUERIES;
@@ -61,47 +59,28 @@ KERNEL_INLINE float greatest_magnitude(const float *x, size_t count) {
 }
 
 KERNEL static void take_queries(const at_attention_int16 *a, const query_group *g) {
-  const size_t pairs = at_attention_pairs(a->head_width);
+  const size_t pairs = at_attention_pairs(a->head_width), width = at_attention_values(a->head_width);
+  const float scale = a->scale * log2_e;
   for (size_t i = 0; i < QUERIES; i++) {
     const float *q = a->q + (g->first + i) * a->q_stride;
     const bool exists = i < g->count;
     const float greatest = exists ? greatest_magnitude(q, a->head_width) : 0;
-    const coding c = coding_for(greatest, (float)at_attention_limit(a->head_width));
+    g->exponent[i] = exponent_for(greatest * scale, (float)at_attention_limit(a->head_width));
+    const floats factor = all(-(scale * power_of_two(g->exponent[i])));
     for (size_t d = 0; d < 2 * pairs; d += LANES) {
       const size_t count = exists ? (a->head_width > d ? a->head_width - d : 0) : 0;
-      const floats rounded = add(mul(load_some(q + d, count), all(c.inverse)), all(rounding_magic));
+      const floats rounded = add(mul(load_some(q + d, count), factor), all(rounding_magic));
       int32_t codes[LANES / 2];
       _mm256_storeu_si256((__m256i *)codes, narrow_rounded(rounded));
       for (size_t p = 0; p < LANES / 2 && d / 2 + p < pairs; p++)
         __builtin_memcpy(g->codes + ((d / 2 + p) * QUERIES + i) * 2, &codes[p], sizeof codes[p]);
     }
-    g->scale[i] = c.scale * (a->scale * log2_e);
-    g->gate[i] = a->bias && exists ? a->gate[g->first + i] * log2_e : 0;
-    g->maximum[i] = -__builtin_inff();
+    g->gate[i] = a->bias && exists ? a->gate[g->first + i] * gate_steps : 0;
+    g->nearest[i] = FARTHEST;
     g->normaliser[i] = 0;
   }
-}
-
-// Scores of COLUMNS keys from the `j`th on; keys that do not exist have codes and scales of zero.
-KERNEL_INLINE void score_keys(const query_group *g, const packed_tile *t, size_t pairs, size_t j, float *scores) {
-  integers sum[COLUMNS][VECTORS];
-  UNROLLED for (int k = 0; k < COLUMNS; k++) {
-    UNROLLED for (int v = 0; v < VECTORS; v++) sum[k][v] = zeros();
-  }
-  for (size_t d = 0; d < pairs; d++) {
-    integers q[VECTORS];
-    UNROLLED for (int v = 0; v < VECTORS; v++) q[v] = load_pairs(g->codes + (d * QUERIES + (size_t)v * LANES) * 2);
-    UNROLLED for (int k = 0; k < COLUMNS; k++) {
-      const integers x = load_pair(t->keys + (d * TILE + j + (size_t)k) * 2);
-      UNROLLED for (int v = 0; v < VECTORS; v++) sum[k][v] = add_products(sum[k][v], q[v], x);
-    }
-  }
-  UNROLLED for (int k = 0; k < COLUMNS; k++) {
-    const floats key_scale = all(t->key_scale[j + (size_t)k]);
-    UNROLLED for (int v = 0; v < VECTORS; v++) {
-      const floats scale = load_floats(g->scale + v * LANES);
-      store_floats(scores + (j + (size_t)k) * QUERIES + v * LANES, mul(mul(to_float(sum[k][v]), key_scale), scale));
-    }
+  for (size_t d = 0; d < width; d++) {
+    UNROLLED for (int v = 0; v < VECTORS; v++) store_floats(g->sums + d * QUERIES + v * LANES, all(0));
   }
 }
 
@@ -135,94 +114,162 @@ KERNEL_INLINE floats distance_biases(const float *of_first_lane, __mmask16 exist
   return _mm512_permutexvar_ps(backwards, _mm512_maskz_loadu_ps(exists_backwards, of_first_lane - (LANES - 1)));
 }
 
-KERNEL_INLINE void add_biases(const at_attention_int16 *a, const query_group *g, const packed_tile *t, sight s, int v,
-                              float *scores) {
-  const floats gate = load_floats(g->gate + v * LANES);
-  const ptrdiff_t position = (ptrdiff_t)(a->first_query + g->first + (size_t)v * LANES);
-  for (size_t j = 0; j < t->count; j++) {
-    float *score = scores + j * QUERIES + (size_t)v * LANES;
-    const floats bias = distance_biases(a->bias + ((ptrdiff_t)(t->first + j) - position), s.exists_backwards);
-    store_floats(score, add(load_floats(score), mul(gate, bias)));
+// One group and one tile.
+typedef struct {
+  const at_attention_int16 *a;
+  const query_group *g;
+  const packed_tile *t;
+  size_t pairs;
+  sight sight[VECTORS];
+  integers shift[VECTORS];
+} meeting;
+
+KERNEL_INLINE meeting meeting_of(const at_attention_int16 *a, const query_group *g, const packed_tile *t) {
+  meeting m = {.a = a, .g = g, .t = t, .pairs = at_attention_pairs(a->head_width)};
+  UNROLLED for (int v = 0; v < VECTORS; v++) {
+    m.sight[v] = sight_of(a, g, t, v);
+    // As distance_shift.
+    const integers offset = all_integers(t->key_exponent - AT_DISTANCE_BITS);
+    const integers shift = add_integers(load_integers(g->exponent + v * LANES), offset);
+    m.shift[v] = _mm512_max_epi32(all_integers(LEAST_SHIFT), lesser_integers(shift, all_integers(MOST_SHIFT)));
   }
+  return m;
 }
 
-// power_of_two_each to the same bits where results are normal numbers, and to zero or next to it below.
-KERNEL_INLINE void weight_each(const int count, floats *v) {
-  floats f[2 * VECTORS], p[2 * VECTORS];
-#define EACH UNROLLED for (int i = 0; i < count; i++)
-  EACH f[i] = _mm512_reduce_ps(v[i], _MM_FROUND_TO_NEAREST_INT);
-  EACH v[i] = sub(v[i], f[i]);
-  EACH p[i] = add(mul(all(0.055008933f), f[i]), all(0.24221095f));
-  EACH p[i] = add(mul(p[i], f[i]), all(0.6932829f));
-  EACH p[i] = add(mul(p[i], f[i]), all(1));
-  EACH v[i] = _mm512_scalef_ps(p[i], v[i]);
-#undef EACH
+KERNEL_INLINE integers bias_steps(const meeting *m, int v, size_t key) {
+  const query_group *g = m->g;
+  const ptrdiff_t position = (ptrdiff_t)(m->a->first_query + g->first + (size_t)v * LANES);
+  const float *bias = m->a->bias + ((ptrdiff_t)(m->t->first + key) - position);
+  const floats added = mul(load_floats(g->gate + v * LANES), distance_biases(bias, m->sight[v].exists_backwards));
+  return nearest(lesser(greater(added, all(-farthest_bias)), all(farthest_bias)));
 }
 
-// Weights of two keys from the `j`th on for all queries, whole numbers of 2^-14, zero where a key is not seen.
-KERNEL_INLINE void weigh_pair(const packed_tile *t, const sight *s, const floats *maximum, size_t j,
-                              group_scratch scratch, integers *sum) {
-  const floats bits = all(AT_PROBABILITY_BITS);
-  floats e[2 * VECTORS];
-  UNROLLED for (int k = 0; k < 2; k++) {
+// Of COLUMNS keys from the `j`th on.
+KERNEL_INLINE void distances_of(const meeting *m, size_t j, integers d[COLUMNS][VECTORS]) {
+  const packed_tile *t = m->t;
+  UNROLLED for (int k = 0; k < COLUMNS; k++) {
+    UNROLLED for (int v = 0; v < VECTORS; v++) d[k][v] = zeros();
+  }
+  for (size_t p = 0; p < m->pairs; p++) {
+    integers q[VECTORS];
+    UNROLLED for (int v = 0; v < VECTORS; v++) q[v] = load_pairs(m->g->codes + (p * QUERIES + (size_t)v * LANES) * 2);
+    UNROLLED for (int k = 0; k < COLUMNS; k++) {
+      const integers x = load_pair(t->keys + (p * TILE + j + (size_t)k) * 2);
+      UNROLLED for (int v = 0; v < VECTORS; v++) d[k][v] = add_products(d[k][v], q[v], x);
+    }
+  }
+  UNROLLED for (int k = 0; k < COLUMNS; k++) {
+    UNROLLED for (int v = 0; v < VECTORS; v++) d[k][v] = _mm512_srav_epi32(d[k][v], m->shift[v]);
+  }
+  if (m->a->bias == NULL && !m->a->causal && j + COLUMNS <= t->count) return;
+  UNROLLED for (int k = 0; k < COLUMNS; k++) {
+    const size_t key = j + (size_t)k;
     UNROLLED for (int v = 0; v < VECTORS; v++) {
-      const floats score = load_floats(scratch.scores + (j + (size_t)k) * QUERIES + v * LANES);
-      // Apart, because the maximum may be so large that a difference of fourteen is lost in it.
-      e[k * VECTORS + v] = add(sub(score, maximum[v]), bits);
+      if (m->a->bias && key < t->count) d[k][v] = add_integers(d[k][v], bias_steps(m, v, key));
+      const __mmask16 seen = key < t->count ? seeing(m->sight[v], key) : 0;
+      d[k][v] = _mm512_mask_mov_epi32(all_integers(FARTHEST), seen, d[k][v]);
     }
-  }
-  weight_each(2 * VECTORS, e);
-  UNROLLED for (int v = 0; v < VECTORS; v++) {
-    integers first = nearest(e[v]), second = nearest(e[VECTORS + v]);
-    if (s[v].causal) {
-      first = _mm512_maskz_mov_epi32(seeing(s[v], j), first);
-      second = _mm512_maskz_mov_epi32(seeing(s[v], j + 1), second);
-    }
-    if (j + 1 == t->count) second = zeros();
-    const integers both = _mm512_or_si512(first, _mm512_slli_epi32(second, 16));
-    store_pairs(scratch.weights + (j * QUERIES / 2 + (size_t)v * LANES) * 2, both);
-    sum[v] = add_products(sum[v], both, ones());
   }
 }
 
-KERNEL_INLINE void soften_group(const at_attention_int16 *a, const query_group *g, const packed_tile *t,
-                                group_scratch scratch) {
-  sight s[VECTORS];
-  floats maximum[VECTORS], correction[VECTORS];
-  integers sum[VECTORS];
-  UNROLLED for (int v = 0; v < VECTORS; v++) {
-    s[v] = sight_of(a, g, t, v);
-    if (a->bias) add_biases(a, g, t, s[v], v, scratch.scores);
-    const floats before = load_floats(g->maximum + v * LANES);
-    maximum[v] = before;
-    for (size_t j = 0; j < t->count; j++) {
-      const floats score = load_floats(scratch.scores + j * QUERIES + (size_t)v * LANES);
-      const floats seen = a->causal ? _mm512_mask_mov_ps(maximum[v], seeing(s[v], j), score) : score;
-      maximum[v] = greater(seen, maximum[v]);
+// The least distances, and those of the first `keys` keys of the tile.
+KERNEL static void find_nearest(const meeting *m, size_t keys, integers least[VECTORS]) {
+  for (size_t j = 0; j < keys; j += COLUMNS) {
+    integers d[COLUMNS][VECTORS];
+    distances_of(m, j, d);
+    UNROLLED for (int k = 0; k < COLUMNS; k++) {
+      UNROLLED for (int v = 0; v < VECTORS; v++) least[v] = lesser_integers(least[v], d[k][v]);
     }
-    store_floats(g->maximum + v * LANES, maximum[v]);
-    correction[v] = sub(before, maximum[v]);
-    sum[v] = zeros();
-  }
-  power_of_two_each(VECTORS, correction);
-  for (size_t j = 0; j < t->count; j += 2) weigh_pair(t, s, maximum, j, scratch, sum);
-  UNROLLED for (int v = 0; v < VECTORS; v++) {
-    const floats before = load_floats(g->normaliser + v * LANES);
-    store_floats(g->normaliser + v * LANES, add(mul(before, correction[v]), to_float(sum[v])));
-    store_floats(g->correction + v * LANES, correction[v]);
   }
 }
 
-// Adds the tile's weighted values to COLUMNS channels from the `d`th on.
-KERNEL_INLINE void add_values(const query_group *g, const packed_tile *t, size_t width, size_t d,
-                              const int16_t *weights) {
+KERNEL_INLINE shorts pack(integers first, integers second) { return _mm512_packs_epi32(first, second); }
+// In the order of queries, of which each half of a vector's quarters has four.
+KERNEL_INLINE void unpack(shorts packed, integers v[VECTORS]) {
+  const __m512i sign = _mm512_srai_epi16(packed, 15);
+  v[0] = _mm512_unpacklo_epi16(packed, sign);
+  v[1] = _mm512_unpackhi_epi16(packed, sign);
+}
+
+// How far the tile's keys are beyond `nearest`, less HALF and at most 2^15 - 1; returns the least.
+KERNEL static shorts go_beyond(const meeting *m, const integers nearest[VECTORS], group_scratch scratch) {
+  integers half_beyond[VECTORS];
+  UNROLLED for (int v = 0; v < VECTORS; v++) half_beyond[v] = add_integers(nearest[v], all_integers(HALF));
+  shorts least = all_shorts(INT16_MAX);
+  for (size_t j = 0; j < m->t->count; j += COLUMNS) {
+    integers d[COLUMNS][VECTORS];
+    distances_of(m, j, d);
+    UNROLLED for (int k = 0; k < COLUMNS; k++) {
+      UNROLLED for (int v = 0; v < VECTORS; v++) d[k][v] = subtract_integers(d[k][v], half_beyond[v]);
+      const shorts beyond = pack(d[k][0], d[k][1]);
+      store_shorts(scratch + (j + (size_t)k) * QUERIES, beyond);
+      least = _mm512_min_epi16(least, beyond);
+    }
+  }
+  return least;
+}
+
+// Turns distances, of which `before` is taken off, into weights; returns their sums.
+KERNEL_INLINE void weigh_tile(size_t count, shorts before, group_scratch scratch, integers sum[VECTORS]) {
+  enum { ROWS = 4 };
+  UNROLLED for (int v = 0; v < VECTORS; v++) sum[v] = zeros();
+  for (size_t j = 0; j < count; j += ROWS) {
+    shorts w[ROWS];
+    UNROLLED for (int i = 0; i < ROWS; i++)
+      w[i] = _mm512_subs_epi16(load_shorts(scratch + (j + (size_t)i) * QUERIES), before);
+    weight_each(ROWS, w);
+    UNROLLED for (int i = 0; i < ROWS; i += 2) {
+      const integers both[VECTORS] = {_mm512_unpacklo_epi16(w[i], w[i + 1]), _mm512_unpackhi_epi16(w[i], w[i + 1])};
+      UNROLLED for (int v = 0; v < VECTORS; v++) {
+        store_pairs(scratch + (j + (size_t)i) * QUERIES + (size_t)v * LANES * 2, both[v]);
+        sum[v] = add_products(sum[v], both[v], ones());
+      }
+    }
+  }
+}
+
+// Makes the tile's weights; returns whether sums so far are to be corrected.
+KERNEL_INLINE bool soften_group(const meeting *m, group_scratch scratch) {
+  const query_group *g = m->g;
+  const packed_tile *t = m->t;
+  integers before[VECTORS], least[VECTORS], sum[VECTORS];
+  UNROLLED for (int v = 0; v < VECTORS; v++) least[v] = before[v] = load_integers(g->nearest + v * LANES);
+  // There is something to go beyond of, and most often no key is nearer by so much that sixteen bits do not hold it.
+  if (t->first == 0) find_nearest(m, COLUMNS, least);
+  shorts nearer = go_beyond(m, least, scratch);
+  const bool is_far = _mm512_cmpeq_epi16_mask(nearer, all_shorts(INT16_MIN)) != 0;
+  if (is_far) {
+    find_nearest(m, t->count, least);
+    nearer = go_beyond(m, least, scratch);
+  }
+  nearer = _mm512_min_epi16(_mm512_adds_epi16(nearer, all_shorts(HALF)), zeros());
+  weigh_tile(t->count, nearer, scratch, sum);
+  const bool moved = t->first == 0 || is_far || _mm512_test_epi16_mask(nearer, nearer) != 0;
+  integers by[VECTORS];
+  unpack(nearer, by);
+  UNROLLED for (int v = 0; v < VECTORS; v++) {
+    least[v] = add_integers(least[v], by[v]);
+    floats correction = mul(to_float(subtract_integers(least[v], before[v])), all(1 / steps_of_distance));
+    power_of_two_each(1, &correction);
+    const floats normaliser = load_floats(g->normaliser + v * LANES);
+    store_floats(g->normaliser + v * LANES, add(mul(normaliser, correction), to_float(sum[v])));
+    store_floats(g->correction + v * LANES, correction);
+    store_integers(g->nearest + v * LANES, least[v]);
+  }
+  return moved;
+}
+
+// Adds the tile's weighted values to COLUMNS channels from the `d`th on; `moved` as soften_group has it.
+KERNEL_INLINE void add_values(const meeting *m, const bool moved, size_t width, size_t d, group_scratch weights) {
+  const query_group *g = m->g;
+  const packed_tile *t = m->t;
   integers sum[COLUMNS][VECTORS];
   UNROLLED for (int c = 0; c < COLUMNS; c++) {
     UNROLLED for (int v = 0; v < VECTORS; v++) sum[c][v] = zeros();
   }
   for (size_t j = 0; j < t->count; j += 2) {
     integers w[VECTORS];
-    UNROLLED for (int v = 0; v < VECTORS; v++) w[v] = load_pairs(weights + (j * QUERIES / 2 + (size_t)v * LANES) * 2);
+    UNROLLED for (int v = 0; v < VECTORS; v++) w[v] = load_pairs(weights + j * QUERIES + (size_t)v * LANES * 2);
     UNROLLED for (int c = 0; c < COLUMNS; c++) {
       const integers x = load_pair(t->values + (j / 2 * width + d + (size_t)c) * 2);
       UNROLLED for (int v = 0; v < VECTORS; v++) sum[c][v] = add_products(sum[c][v], w[v], x);
@@ -231,9 +278,9 @@ KERNEL_INLINE void add_values(const query_group *g, const packed_tile *t, size_t
   UNROLLED for (int c = 0; c < COLUMNS; c++) {
     UNROLLED for (int v = 0; v < VECTORS; v++) {
       float *out = g->sums + (d + (size_t)c) * QUERIES + v * LANES;
-      const floats before = t->first == 0 ? all(0) : load_floats(out);
-      const floats correction = load_floats(g->correction + v * LANES);
-      store_floats(out, add(mul(before, correction), mul(to_float(sum[c][v]), all(t->value_scale))));
+      floats before = load_floats(out);
+      if (moved) before = mul(before, load_floats(g->correction + v * LANES));
+      store_floats(out, add(before, mul(to_float(sum[c][v]), all(t->value_scale))));
     }
   }
 }
@@ -241,10 +288,13 @@ KERNEL_INLINE void add_values(const query_group *g, const packed_tile *t, size_t
 KERNEL static void attend_tile(const at_attention_int16 *a, const query_group *g, const packed_tile *t,
                                group_scratch scratch) {
   if (visible_keys(a->causal, a->first_query + g->first + g->count - 1, t->first, t->count) == 0) return;
-  const size_t pairs = at_attention_pairs(a->head_width), width = at_attention_values(a->head_width);
-  for (size_t j = 0; j < t->count; j += COLUMNS) score_keys(g, t, pairs, j, scratch.scores);
-  soften_group(a, g, t, scratch);
-  for (size_t d = 0; d < width; d += COLUMNS) add_values(g, t, width, d, scratch.weights);
+  const size_t width = at_attention_values(a->head_width);
+  const meeting m = meeting_of(a, g, t);
+  if (soften_group(&m, scratch)) {
+    for (size_t d = 0; d < width; d += COLUMNS) add_values(&m, true, width, d, scratch);
+  } else {
+    for (size_t d = 0; d < width; d += COLUMNS) add_values(&m, false, width, d, scratch);
+  }
 }
 
 // Sixteen channels of sixteen queries at a time, divided by the normaliser.

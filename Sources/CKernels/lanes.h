@@ -44,6 +44,19 @@ KERNEL_INLINE void power_of_two_each(const int count, floats *v) {
 #undef EACH
 }
 
+// Oracle.attentionWeight of `count` vectors of distances less HALF in step.
+KERNEL_INLINE void weight_each(const int count, shorts *v) {
+  shorts whole[4], f[4];
+#define EACH UNROLLED for (int i = 0; i < count; i++)
+  EACH whole[i] = multiply_high(v[i], all_shorts(16));
+  EACH f[i] = shift_left_5(v[i]);
+  EACH v[i] = add_shorts(multiply_high(f[i], all_shorts(-159)), all_shorts(1404));
+  EACH v[i] = add_shorts(multiply_high(f[i], v[i]), all_shorts(-8026));
+  EACH v[i] = add_shorts(multiply_high(f[i], v[i]), all_shorts(23151));
+  EACH v[i] = multiply_high(v[i], halved(whole[i]));
+#undef EACH
+}
+
 // ReferenceMath.silu
 KERNEL_INLINE floats silu(floats x) { return divide(x, add(all(1), exp_of(negative(x)))); }
 

@@ -114,9 +114,35 @@ KERNEL_INLINE floats to_float(integers x) { return _mm256_cvtepi32_ps(x); }
 
 // Ties to even, for magnitudes below 2^31.
 KERNEL_INLINE integers nearest(floats x) { return _mm256_cvtps_epi32(x); }
-// Sixteen s16, as they lie in memory: those of a, then those of b.
-KERNEL_INLINE pairs8 narrow(integers a, integers b) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8); }
-KERNEL_INLINE void store_pairs(int16_t *x, pairs8 v) { _mm256_storeu_si256((__m256i *)x, v); }
+KERNEL_INLINE integers all_integers(int32_t x) { return _mm256_set1_epi32(x); }
+KERNEL_INLINE integers subtract_integers(integers a, integers b) { return _mm256_sub_epi32(a, b); }
+KERNEL_INLINE integers lesser_integers(integers a, integers b) { return _mm256_min_epi32(a, b); }
+KERNEL_INLINE integers shift_right(integers x, int32_t n) { return _mm256_sra_epi32(x, _mm_cvtsi32_si128(n)); }
+KERNEL_INLINE void store_integers(int32_t *x, integers v) { _mm256_storeu_si256((__m256i *)x, v); }
+KERNEL_INLINE int32_t least_integer(integers x) {
+  __m128i s = _mm_min_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  s = _mm_min_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_min_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+// Sixteen s16.
+typedef __m256i shorts;
+
+// Those of a, then those of b, saturated.
+KERNEL_INLINE shorts narrow(integers a, integers b) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8); }
+KERNEL_INLINE void store_shorts(int16_t *x, shorts v) { _mm256_storeu_si256((__m256i *)x, v); }
+KERNEL_INLINE shorts all_shorts(int16_t x) { return _mm256_set1_epi16(x); }
+KERNEL_INLINE shorts add_shorts(shorts a, shorts b) { return _mm256_add_epi16(a, b); }
+// (a * b + 2^14) >> 15
+KERNEL_INLINE shorts multiply_high(shorts a, shorts b) { return _mm256_mulhrs_epi16(a, b); }
+KERNEL_INLINE shorts shift_left_5(shorts x) { return _mm256_slli_epi16(x, 5); }
+// 2^14 >> n for n of 0...16, each byte looked up by n and an offset that leads past the table where the byte is zero.
+KERNEL_INLINE shorts halved(shorts n) {
+  const __m256i bytes = _mm256_broadcastsi128_si256(
+    _mm_setr_epi8((char)128, 64, 32, 16, 8, 4, 2, 1, 0, 64, 32, 16, 8, 4, 2, 1));
+  const __m256i both = _mm256_mullo_epi16(_mm256_min_epi16(n, all_shorts(15)), all_shorts(0x0101));
+  return _mm256_shuffle_epi8(bytes, _mm256_add_epi8(both, all_shorts(0x79f9)));
+}
 
 KERNEL_INLINE int32_t sum_integers(integers x) {
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));

@@ -73,6 +73,24 @@ KERNEL_INLINE __m256i narrow_rounded(floats rounded) {
   return _mm512_cvtsepi32_epi16(_mm512_sub_epi32(_mm512_castps_si512(rounded), magic));
 }
 
+KERNEL_INLINE integers all_integers(int32_t x) { return _mm512_set1_epi32(x); }
+KERNEL_INLINE integers subtract_integers(integers a, integers b) { return _mm512_sub_epi32(a, b); }
+KERNEL_INLINE integers lesser_integers(integers a, integers b) { return _mm512_min_epi32(a, b); }
+KERNEL_INLINE void store_integers(int32_t *x, integers v) { _mm512_storeu_si512(x, v); }
+
+// Thirty-two s16.
+typedef __m512i shorts;
+
+KERNEL_INLINE shorts load_shorts(const int16_t *x) { return _mm512_loadu_si512(x); }
+KERNEL_INLINE void store_shorts(int16_t *x, shorts v) { _mm512_storeu_si512(x, v); }
+KERNEL_INLINE shorts all_shorts(int16_t x) { return _mm512_set1_epi16(x); }
+KERNEL_INLINE shorts add_shorts(shorts a, shorts b) { return _mm512_add_epi16(a, b); }
+// (a * b + 2^14) >> 15
+KERNEL_INLINE shorts multiply_high(shorts a, shorts b) { return _mm512_mulhrs_epi16(a, b); }
+KERNEL_INLINE shorts shift_left_5(shorts x) { return _mm512_slli_epi16(x, 5); }
+// 2^14 >> n for n of 0...16.
+KERNEL_INLINE shorts halved(shorts n) { return _mm512_srlv_epi16(all_shorts(1 << 14), n); }
+
 // Sixteen pairs of s16, to be multiplied by one pair.
 KERNEL_INLINE integers load_pairs(const int16_t *x) { return _mm512_loadu_si512(x); }
 KERNEL_INLINE void store_pairs(int16_t *x, integers v) { _mm512_storeu_si512(x, v); }

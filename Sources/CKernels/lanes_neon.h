@@ -138,16 +138,49 @@ KERNEL_INLINE integers subtract_times(integers x, integers a, int32_t n) {
 KERNEL_INLINE floats to_float(integers x) { return (floats){vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)}; }
 // Ties to even, for magnitudes below 2^31.
 KERNEL_INLINE integers nearest(floats x) { return (integers){vcvtnq_s32_f32(x.low), vcvtnq_s32_f32(x.high)}; }
-// Sixteen s16: those of a, then those of b.
+KERNEL_INLINE integers all_integers(int32_t x) { return (integers){vdupq_n_s32(x), vdupq_n_s32(x)}; }
+KERNEL_INLINE integers subtract_integers(integers a, integers b) {
+  return (integers){vsubq_s32(a.low, b.low), vsubq_s32(a.high, b.high)};
+}
+KERNEL_INLINE integers lesser_integers(integers a, integers b) {
+  return (integers){vminq_s32(a.low, b.low), vminq_s32(a.high, b.high)};
+}
+KERNEL_INLINE integers shift_right(integers x, int32_t n) {
+  const int32x4_t left = vdupq_n_s32(-n);
+  return (integers){vshlq_s32(x.low, left), vshlq_s32(x.high, left)};
+}
+KERNEL_INLINE void store_integers(int32_t *x, integers v) {
+  vst1q_s32(x, v.low);
+  vst1q_s32(x + 4, v.high);
+}
+KERNEL_INLINE int32_t least_integer(integers x) { return vminvq_s32(vminq_s32(x.low, x.high)); }
+
+// Sixteen s16.
 typedef struct {
   int16x8_t low, high;
-} s16;
-KERNEL_INLINE s16 narrow(integers a, integers b) {
-  return (s16){vqmovn_high_s32(vqmovn_s32(a.low), a.high), vqmovn_high_s32(vqmovn_s32(b.low), b.high)};
+} shorts;
+
+// Those of a, then those of b, saturated.
+KERNEL_INLINE shorts narrow(integers a, integers b) {
+  return (shorts){vqmovn_high_s32(vqmovn_s32(a.low), a.high), vqmovn_high_s32(vqmovn_s32(b.low), b.high)};
 }
-KERNEL_INLINE void store_pairs(int16_t *x, s16 v) {
+KERNEL_INLINE void store_shorts(int16_t *x, shorts v) {
   vst1q_s16(x, v.low);
   vst1q_s16(x + 8, v.high);
+}
+KERNEL_INLINE shorts all_shorts(int16_t x) { return (shorts){vdupq_n_s16(x), vdupq_n_s16(x)}; }
+KERNEL_INLINE shorts add_shorts(shorts a, shorts b) {
+  return (shorts){vaddq_s16(a.low, b.low), vaddq_s16(a.high, b.high)};
+}
+// (a * b + 2^14) >> 15
+KERNEL_INLINE shorts multiply_high(shorts a, shorts b) {
+  return (shorts){vqrdmulhq_s16(a.low, b.low), vqrdmulhq_s16(a.high, b.high)};
+}
+KERNEL_INLINE shorts shift_left_5(shorts x) { return (shorts){vshlq_n_s16(x.low, 5), vshlq_n_s16(x.high, 5)}; }
+// 2^14 >> n for n of 0...16.
+KERNEL_INLINE shorts halved(shorts n) {
+  const int16x8_t whole = vdupq_n_s16(1 << 14);
+  return (shorts){vshlq_s16(whole, vnegq_s16(n.low)), vshlq_s16(whole, vnegq_s16(n.high))};
 }
 
 KERNEL_INLINE int32_t sum_integers(integers x) { return vaddvq_s32(vaddq_s32(x.low, x.high)); }

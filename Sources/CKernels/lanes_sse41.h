@@ -167,14 +167,51 @@ KERNEL_INLINE floats to_float(integers x) { return (floats){_mm_cvtepi32_ps(x.lo
 
 // Ties to even, for magnitudes below 2^31.
 KERNEL_INLINE integers nearest(floats x) { return (integers){_mm_cvtps_epi32(x.low), _mm_cvtps_epi32(x.high)}; }
-// Sixteen s16, as they lie in memory: those of a, then those of b.
-KERNEL_INLINE pairs8 narrow(integers a, integers b) {
-  return (pairs8){_mm_packs_epi32(a.low, a.high), _mm_packs_epi32(b.low, b.high)};
+KERNEL_INLINE integers all_integers(int32_t x) { return (integers){_mm_set1_epi32(x), _mm_set1_epi32(x)}; }
+KERNEL_INLINE integers subtract_integers(integers a, integers b) {
+  return (integers){_mm_sub_epi32(a.low, b.low), _mm_sub_epi32(a.high, b.high)};
 }
-KERNEL_INLINE void store_pairs(int16_t *x, pairs8 v) {
+KERNEL_INLINE integers lesser_integers(integers a, integers b) {
+  return (integers){_mm_min_epi32(a.low, b.low), _mm_min_epi32(a.high, b.high)};
+}
+KERNEL_INLINE integers shift_right(integers x, int32_t n) {
+  const __m128i count = _mm_cvtsi32_si128(n);
+  return (integers){_mm_sra_epi32(x.low, count), _mm_sra_epi32(x.high, count)};
+}
+KERNEL_INLINE void store_integers(int32_t *x, integers v) {
   _mm_storeu_si128((__m128i *)x, v.low);
-  _mm_storeu_si128((__m128i *)(x + 8), v.high);
+  _mm_storeu_si128((__m128i *)(x + 4), v.high);
 }
+KERNEL_INLINE int32_t least_integer(integers x) {
+  __m128i s = _mm_min_epi32(x.low, x.high);
+  s = _mm_min_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_min_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+// Sixteen s16.
+typedef integers shorts;
+
+// Those of a, then those of b, saturated.
+KERNEL_INLINE shorts narrow(integers a, integers b) {
+  return (shorts){_mm_packs_epi32(a.low, a.high), _mm_packs_epi32(b.low, b.high)};
+}
+KERNEL_INLINE void store_shorts(int16_t *x, shorts v) { store_integers((int32_t *)x, v); }
+KERNEL_INLINE shorts all_shorts(int16_t x) { return (shorts){_mm_set1_epi16(x), _mm_set1_epi16(x)}; }
+KERNEL_INLINE shorts add_shorts(shorts a, shorts b) {
+  return (shorts){_mm_add_epi16(a.low, b.low), _mm_add_epi16(a.high, b.high)};
+}
+// (a * b + 2^14) >> 15
+KERNEL_INLINE shorts multiply_high(shorts a, shorts b) {
+  return (shorts){_mm_mulhrs_epi16(a.low, b.low), _mm_mulhrs_epi16(a.high, b.high)};
+}
+KERNEL_INLINE shorts shift_left_5(shorts x) { return (shorts){_mm_slli_epi16(x.low, 5), _mm_slli_epi16(x.high, 5)}; }
+// 2^14 >> n for n of 0...16, each byte looked up by n and an offset that leads past the table where the byte is zero.
+KERNEL_INLINE __m128i halved8(__m128i n) {
+  const __m128i bytes = _mm_setr_epi8((char)128, 64, 32, 16, 8, 4, 2, 1, 0, 64, 32, 16, 8, 4, 2, 1);
+  const __m128i both = _mm_mullo_epi16(_mm_min_epi16(n, _mm_set1_epi16(15)), _mm_set1_epi16(0x0101));
+  return _mm_shuffle_epi8(bytes, _mm_add_epi8(both, _mm_set1_epi16(0x79f9)));
+}
+KERNEL_INLINE shorts halved(shorts n) { return (shorts){halved8(n.low), halved8(n.high)}; }
 
 KERNEL_INLINE int32_t sum_integers(integers x) {
   __m128i s = _mm_add_epi32(x.low, x.high);

@@ -5,20 +5,20 @@ extension Oracle {
 
   /// Where things lie in a packed tile of `width` channels.
   struct PackedTile {
-    let keyScale: UnsafeMutablePointer<Float>
+    let valueScale: UnsafeMutablePointer<Float>
+    let keyExponent: UnsafeMutablePointer<Int32>
     let keys: UnsafeMutablePointer<Int16>
     let values: UnsafeMutablePointer<Int16>
     let valueWidth: Int
 
     init(_ base: UnsafeMutableRawPointer, width: Int) {
-      let floats = tile + 16
-      keyScale = base.assumingMemoryBound(to: Float.self)
-      keys = (base + floats * MemoryLayout<Float>.stride).assumingMemoryBound(to: Int16.self)
+      valueScale = base.assumingMemoryBound(to: Float.self)
+      keyExponent = (base + 4).assumingMemoryBound(to: Int32.self)
+      keys = (base + 64).assumingMemoryBound(to: Int16.self)
       values = keys + at_attention_pairs(width) * tile * 2
       valueWidth = at_attention_values(width)
     }
 
-    var valueScale: UnsafeMutablePointer<Float> { keyScale + tile }
     func key(_ j: Int, _ d: Int) -> UnsafeMutablePointer<Int16> { keys + ((d / 2 * tile) + j) * 2 + d % 2 }
     func value(_ j: Int, _ d: Int) -> UnsafeMutablePointer<Int16> { values + (j / 2 * valueWidth + d) * 2 + j % 2 }
   }
@@ -28,68 +28,102 @@ extension Oracle {
     greatest > 1e-30 ? (Float(limit) / greatest, greatest / Float(limit)) : (0, 0)
   }
 
+  /// The largest n with which greatest * 2^n is at most `limit`, but for a rounding.
+  static func exponent(_ greatest: Float, _ limit: Int32) -> Int32 {
+    greatest > 1e-30 ? Int32(clamping: max((Float(limit) / greatest).exponent, -126)) : 0
+  }
+
+  static func powerOfTwo(_ exponent: Int32) -> Float { Float(sign: .plus, exponent: Int(exponent), significand: 1) }
+
   private static func greatestMagnitude(_ x: UnsafePointer<Float>, _ count: Int) -> Float {
     (0..<count).reduce(0) { max($0, x[$1].magnitude) }
   }
 
-  private static func code(_ x: Float, _ inverse: Float) -> Int16 {
-    Int16(truncatingIfNeeded: min(max(roundToInteger(x * inverse), -32_768), 32_767))
+  private static func greatestMagnitude(_ x: UnsafePointer<Float>, _ stride: Int, rows: Int, _ count: Int) -> Float {
+    (0..<rows).reduce(0) { max($0, greatestMagnitude(x + $1 * stride, count)) }
+  }
+
+  static func code(_ x: Float, _ factor: Float) -> Int16 {
+    Int16(truncatingIfNeeded: min(max(roundToInteger(x * factor), -32_768), 32_767))
   }
 
   static func attentionPack(_ a: at_attention_pack) {
     let packed = PackedTile(a.tile, width: a.head_width)
     a.tile.initializeMemory(as: UInt8.self, repeating: 0, count: at_attention_tile_bytes(a.head_width))
-    let greatest = (0..<a.count).reduce(0 as Float) { max($0, greatestMagnitude(a.v + $1 * a.v_stride, a.head_width)) }
-    let value = coding(greatest, Int32(AT_VALUE_LIMIT))
+    let value = coding(greatestMagnitude(a.v, a.v_stride, rows: a.count, a.head_width), Int32(AT_VALUE_LIMIT))
+    let exponent = exponent(
+      greatestMagnitude(a.k, a.k_stride, rows: a.count, a.head_width), at_attention_limit(a.head_width))
     packed.valueScale[0] = value.scale
+    packed.keyExponent[0] = exponent
     for j in 0..<a.count {
-      let k = a.k + j * a.k_stride
-      let key = coding(greatestMagnitude(k, a.head_width), at_attention_limit(a.head_width))
-      packed.keyScale[j] = key.scale
       for d in 0..<a.head_width {
-        packed.key(j, d).pointee = code(k[d], key.inverse)
+        packed.key(j, d).pointee = code(a.k[j * a.k_stride + d], powerOfTwo(exponent))
         packed.value(j, d).pointee = code(a.v[j * a.v_stride + d], value.inverse)
       }
     }
   }
 
-  /// As `attention`, with integers where `CKernels.h` says so. Weights are rounded to whole numbers of 2^-14, and their sum
-  /// is that of the rounded ones.
+  /// How far a key lies below a query's score of zero, in steps of 2^-11 of an exponent of two: a product of codes with
+  /// these exponents, of the negative query, shifted right; at most 2^29. Scores beyond 2^17 count as smaller ones.
+  static func distance(_ product: Int32, _ queryExponent: Int32, _ keyExponent: Int32) -> Int32 {
+    product >> min(max(queryExponent + keyExponent - Int32(AT_DISTANCE_BITS), 2), 31)
+  }
+
+  /// What the gated bias adds to a distance, of at most 2^28 in magnitude.
+  static func distance(gate: Float, bias: Float) -> Int32 {
+    let added = (gate * gateSteps) * bias
+    return Int32(min(max(added, -0x1p28), 0x1p28).rounded(.toNearestOrEven))
+  }
+
+  private static let gateSteps = -ReferenceMath.log2E * Float(1 << AT_DISTANCE_BITS)
+
+  /// 16370 * 2^-d, rounded, for how far in steps of 2^-11 a key is beyond the nearest one; 0 from 15 on. With d - 1/2 =
+  /// n + f, |f| <= 1/2: a polynomial in 2f, a fraction of 15 bits, then half of it n times; relative error of the
+  /// polynomial below 1.8e-4. Every product is rounded to sixteen bits.
+  package static func attentionWeight(_ distance: Int32) -> Int16 {
+    func multiply(_ a: Int16, _ b: Int16) -> Int16 { Int16((Int32(a) * Int32(b) + (1 << 14)) >> 15) }
+    let lessHalf = Int16(clamping: distance - Int32(1 << (AT_DISTANCE_BITS - 1)))
+    let n = multiply(lessHalf, 16)
+    let f = lessHalf << 5
+    var p = multiply(f, -159) + 1404
+    p = multiply(f, p) - 8026
+    p = multiply(f, p) + 23_151
+    return multiply(p, (1 << 14) >> n)
+  }
+
+  /// As `attention`, with integers where `CKernels.h` says so. The weights' sum is that of the rounded ones.
   static func attentionInt16(_ a: at_attention_int16) {
+    let limit = at_attention_limit(a.head_width)
+    let scale = a.scale * ReferenceMath.log2E
     for i in 0..<a.queries {
       let q = a.q + i * a.q_stride
       let out = a.out + i * a.out_stride
       let position = a.first_query + i
-      let query = coding(greatestMagnitude(q, a.head_width), at_attention_limit(a.head_width))
-      let scale = query.scale * (a.scale * ReferenceMath.log2E)
+      let queryExponent = exponent(greatestMagnitude(q, a.head_width) * scale, limit)
+      let factor = -(scale * powerOfTwo(queryExponent))
       let visible = a.causal ? min(a.keys, position + 1) : a.keys
-      var maximum = -Float.infinity
+      var nearest: Int32 = 1 << 30
       var normaliser: Float = 0
       for d in 0..<a.head_width { out[d] = 0 }
       for first in stride(from: 0, to: visible, by: tile) {
-        let count = min(tile, visible - first)
         let bytes = first / tile * at_attention_tile_bytes(a.head_width)
         let packed = PackedTile(UnsafeMutableRawPointer(mutating: a.tiles + bytes), width: a.head_width)
-        var scores = [Float](repeating: 0, count: count)
-        for j in 0..<count {
-          var dot: Int32 = 0
-          for d in 0..<a.head_width { dot &+= Int32(code(q[d], query.inverse)) * Int32(packed.key(j, d).pointee) }
-          scores[j] = (Float(dot) * packed.keyScale[j]) * scale
-          if let bias = a.bias {
-            scores[j] = scores[j] + (a.gate![i] * ReferenceMath.log2E) * bias[first + j - position]
-          }
+        let distances = (0..<min(tile, visible - first)).map { j in
+          var product: Int32 = 0
+          for d in 0..<a.head_width { product += Int32(code(q[d], factor)) * Int32(packed.key(j, d).pointee) }
+          var found = distance(product, queryExponent, packed.keyExponent[0])
+          if let bias = a.bias { found += distance(gate: a.gate![i], bias: bias[first + j - position]) }
+          return found
         }
-        let newMaximum = scores.reduce(maximum) { max($0, $1) }
-        let correction = ReferenceMath.powerOfTwo(maximum - newMaximum)
-        let weights = scores.map {
-          roundToInteger(ReferenceMath.powerOfTwo(($0 - newMaximum) + Float(AT_PROBABILITY_BITS)))
-        }
-        normaliser = normaliser * correction + Float(weights.reduce(0, +))
+        let newNearest = distances.reduce(nearest, min)
+        let correction = ReferenceMath.powerOfTwo(Float(newNearest - nearest) * (1 / Float(1 << AT_DISTANCE_BITS)))
+        let weights = distances.map { attentionWeight($0 - newNearest) }
+        normaliser = normaliser * correction + Float(weights.reduce(0 as Int32) { $0 + Int32($1) })
         for d in 0..<a.head_width {
-          let sum = (0..<count).reduce(0 as Int32) { $0 &+ weights[$1] &* Int32(packed.value($1, d).pointee) }
+          let sum = weights.indices.reduce(0 as Int32) { $0 + Int32(weights[$1]) * Int32(packed.value($1, d).pointee) }
           out[d] = out[d] * correction + Float(sum) * packed.valueScale[0]
         }
-        maximum = newMaximum
+        nearest = newNearest
       }
       let inverse = 1 / normaliser
       for d in 0..<a.head_width { out[d] = out[d] * inverse }

@@ -7,18 +7,22 @@ extension Portable {
   static func attentionPack(_ a: at_attention_pack) {
     let packed = Oracle.PackedTile(a.tile, width: a.head_width)
     a.tile.initializeMemory(as: UInt8.self, repeating: 0, count: at_attention_tile_bytes(a.head_width))
-    var greatest: Float = 0
-    for j in 0..<a.count { greatest = max(greatest, greatestMagnitude(a.v + j * a.v_stride, a.head_width)) }
-    let value = Oracle.coding(greatest, Int32(AT_VALUE_LIMIT))
+    var (ofKeys, ofValues) = (0 as Float, 0 as Float)
+    for j in 0..<a.count {
+      ofKeys = max(ofKeys, greatestMagnitude(a.k + j * a.k_stride, a.head_width))
+      ofValues = max(ofValues, greatestMagnitude(a.v + j * a.v_stride, a.head_width))
+    }
+    let value = Oracle.coding(ofValues, Int32(AT_VALUE_LIMIT))
+    let exponent = Oracle.exponent(ofKeys, at_attention_limit(a.head_width))
+    let factor = Oracle.powerOfTwo(exponent)
     packed.valueScale[0] = value.scale
+    packed.keyExponent[0] = exponent
     for j in 0..<a.count {
       let k = a.k + j * a.k_stride
       let v = a.v + j * a.v_stride
-      let key = Oracle.coding(greatestMagnitude(k, a.head_width), at_attention_limit(a.head_width))
-      packed.keyScale[j] = key.scale
       for d in 0..<a.head_width {
-        packed.key(j, d).pointee = code(k[d], key.inverse)
-        packed.value(j, d).pointee = code(v[d], value.inverse)
+        packed.key(j, d).pointee = Oracle.code(k[d], factor)
+        packed.value(j, d).pointee = Oracle.code(v[d], value.inverse)
       }
     }
   }
@@ -31,15 +35,10 @@ extension Portable {
     return Self.greatest(greatest)
   }
 
-  @inline(__always)
-  private static func code(_ x: Float, _ inverse: Float) -> Int16 {
-    Int16(truncatingIfNeeded: min(max(Oracle.roundToInteger(x * inverse), -32_768), 32_767))
-  }
-
   /// One call's memory, in its workspace.
   private struct State {
-    let codes: UnsafeMutablePointer<Int16>  // [padded channels of a query]
-    let scores: UnsafeMutablePointer<Float>  // [tile]
+    let codes: UnsafeMutablePointer<Int16>  // [padded channels of a query], of the negative query
+    let distances: UnsafeMutablePointer<Int32>  // [tile]
     let weights: UnsafeMutablePointer<Int16>  // [tile]
     let limit: Int32
     let channels: Int
@@ -47,8 +46,8 @@ extension Portable {
     init(_ a: at_attention_int16) {
       limit = at_attention_limit(a.head_width)
       channels = 2 * at_attention_pairs(a.head_width)
-      scores = a.workspace.assumingMemoryBound(to: Float.self)
-      weights = (a.workspace + tile * MemoryLayout<Float>.stride).assumingMemoryBound(to: Int16.self)
+      distances = a.workspace.assumingMemoryBound(to: Int32.self)
+      weights = (a.workspace + tile * MemoryLayout<Int32>.stride).assumingMemoryBound(to: Int16.self)
       codes = weights + tile
     }
   }
@@ -56,32 +55,32 @@ extension Portable {
   /// Query by query: no block shares a look at the keys, which keeps this readable on processors that have nothing better.
   static func attentionInt16(_ a: at_attention_int16) {
     let s = State(a)
+    let scale = a.scale * ReferenceMath.log2E
     for i in 0..<a.queries {
       let q = a.q + i * a.q_stride
       let out = a.out + i * a.out_stride
-      let query = Oracle.coding(greatestMagnitude(q, a.head_width), s.limit)
+      let exponent = Oracle.exponent(greatestMagnitude(q, a.head_width) * scale, s.limit)
+      let factor = -(scale * Oracle.powerOfTwo(exponent))
       s.codes[s.channels - 1] = 0
-      for d in 0..<a.head_width { s.codes[d] = code(q[d], query.inverse) }
-      let scale = query.scale * (a.scale * ReferenceMath.log2E)
+      for d in 0..<a.head_width { s.codes[d] = Oracle.code(q[d], factor) }
       let visible = a.causal ? min(a.keys, a.first_query + i + 1) : a.keys
-      var maximum = -Float.infinity
+      var nearest: Int32 = 1 << 30
       var normaliser: Float = 0
       for first in stride(from: 0, to: visible, by: tile) {
         let bytes = first / tile * at_attention_tile_bytes(a.head_width)
         let packed = Oracle.PackedTile(UnsafeMutableRawPointer(mutating: a.tiles + bytes), width: a.head_width)
         let count = min(tile, visible - first)
-        score(s, packed, count, scale)
+        measure(s, packed, count, exponent)
         if let bias = a.bias, let gate = a.gate {
-          let distance = first - (a.first_query + i)
-          let g = gate[i] * ReferenceMath.log2E
-          for j in 0..<count { s.scores[j] = s.scores[j] + g * bias[distance + j] }
+          let offset = first - (a.first_query + i)
+          for j in 0..<count { s.distances[j] &+= Oracle.distance(gate: gate[i], bias: bias[offset + j]) }
         }
-        var newMaximum = maximum
-        for j in 0..<count { newMaximum = max(newMaximum, s.scores[j]) }
-        let correction = ReferenceMath.powerOfTwo(maximum - newMaximum)
-        normaliser = normaliser * correction + weigh(s, count, newMaximum)
+        var newNearest = nearest
+        for j in 0..<count { newNearest = min(newNearest, s.distances[j]) }
+        let correction = ReferenceMath.powerOfTwo(Float(newNearest - nearest) * (1 / Float(1 << AT_DISTANCE_BITS)))
+        normaliser = normaliser * correction + weigh(s, count, newNearest)
         addValues(s, a, packed, count, correction, isFirst: first == 0, to: out)
-        maximum = newMaximum
+        nearest = newNearest
       }
       let inverse = 1 / normaliser
       for d in 0..<a.head_width { out[d] = out[d] * inverse }
@@ -98,22 +97,20 @@ extension Portable {
       &+ SIMD8<Int32>(truncatingIfNeeded: pairs.oddHalf) &* Int32(y[1])
   }
 
-  private static func score(_ s: State, _ packed: Oracle.PackedTile, _ count: Int, _ scale: Float) {
+  private static func measure(_ s: State, _ packed: Oracle.PackedTile, _ count: Int, _ exponent: Int32) {
     for j in stride(from: 0, to: count, by: 8) {
       var sum = SIMD8<Int32>.zero
       for d in stride(from: 0, to: s.channels, by: 2) { sum = addProducts(sum, packed.key(j, d), s.codes + d) }
-      let scaled: Lanes = Lanes(sum) * load(packed.keyScale + j)
-      store(scaled * scale, s.scores + j)
+      for lane in 0..<8 { s.distances[j + lane] = Oracle.distance(sum[lane], exponent, packed.keyExponent[0]) }
     }
   }
 
   /// The keys' weights, zero up to the end of the tile; returns their sum.
-  private static func weigh(_ s: State, _ count: Int, _ maximum: Float) -> Float {
+  private static func weigh(_ s: State, _ count: Int, _ nearest: Int32) -> Float {
     var sum: Int32 = 0
     for j in 0..<count {
-      let weight = Oracle.roundToInteger(ReferenceMath.powerOfTwo((s.scores[j] - maximum) + Float(AT_PROBABILITY_BITS)))
-      s.weights[j] = Int16(truncatingIfNeeded: weight)
-      sum += weight
+      s.weights[j] = Oracle.attentionWeight(s.distances[j] - nearest)
+      sum += Int32(s.weights[j])
     }
     for j in count..<tile { s.weights[j] = 0 }
     return Float(sum)

@@ -97,15 +97,17 @@ private let unit = 0x1p-24
       return out.elements
     }
 
-    /// How far a score may be off where its factors are coded: each by half a step of its row's largest, and a little
-    /// for the roundings of the step itself; then the roundings of a dozen operations.
+    /// How far a score may be off where its factors are coded: each by half of a step, which is at most two of its row's,
+    /// or its tile's, largest by the limit; then the roundings of a dozen operations. What makes a distance of it
+    /// rounds down by a step at most, and its bias by half a step.
     func codedScoreError(_ i: Int, _ j: Int) -> Double {
       let steps = Double(at_attention_limit(width))
       let query = q[i * width..<(i + 1) * width].map { Double($0.magnitude) }
       let key = k[j * width..<(j + 1) * width].map { Double($0.magnitude) }
-      let errors = (0.51 * (query.max() ?? 0) / steps, 0.51 * (key.max() ?? 0) / steps)
+      let tile = k[j / 64 * 64 * width..<min(j / 64 * 64 + 64, keys) * width].map { Double($0.magnitude) }
+      let errors = (1.01 * (query.max() ?? 0) / steps, 1.01 * (tile.max() ?? 0) / steps)
       let coding = (0..<width).reduce(0) { $0 + query[$1] * errors.1 + key[$1] * errors.0 + errors.0 * errors.1 }
-      return coding * Double(scale) + 12 * unit * score(i, j).size
+      return coding * Double(scale) + 12 * unit * score(i, j).size + (isBiased ? 1.5 : 1) * Glibc.log(2) * 0x1p-11
     }
   }
 
@@ -150,18 +152,35 @@ private let unit = 0x1p-24
       }
       head.visit { i, d, exact, weights, values in
         // A weight w is off by a factor, that of its own score and of the largest, of a power of two for itself and one
-        // for each later tile; and by half of 2^-14. With D, the sum of the weights as they are, which holds the
-        // largest, one, the mean m moves by sum |change of w| |v - m| / D, because sum w (v - m) is zero.
+        // for each later tile; and by half a unit, of which the largest has 16370. With D, the sum of the weights as they
+        // are, which holds the largest, one, the mean m moves by sum |change of w| |v - m| / D, because sum w (v - m) is
+        // zero.
         let tiles = Double((weights.count + 63) / 64)
-        let factor = Glibc.exp(2 * errors[i] + 1.15e-4 * (tiles + 1)) - 1
-        let total = max(1, weights.reduce(0, +) * (1 - factor) - Double(weights.count) * 0x1p-15)
-        let moved = zip(weights, values).reduce(0) { $0 + (factor * $1.0 + 0x1p-15) * abs($1.1 - exact) } / total
+        let factor = Glibc.exp(2 * errors[i] + 1.85e-4 + 1.15e-4 * tiles) - 1
+        let half = 0.501 / Double(AT_LARGEST_WEIGHT)
+        let total = max(1, weights.reduce(0, +) * (1 - factor) - Double(weights.count) * half)
+        let moved = zip(weights, values).reduce(0) { $0 + (factor * $1.0 + half) * abs($1.1 - exact) } / total
         let limit = tileLimits.max() ?? 0
         let bound = moved + 0.51 * limit / Double(AT_VALUE_LIMIT) + 6 * (tiles + 1) * unit * limit
         let found = Double(out[i * head.width + d])
         #expect(abs(found - exact) <= bound, "\(found) for \(exact), width \(head.width), \(head.keys) keys")
       }
     }
+  }
+
+  @Test("Weights of attention are powers of two within 0.02 % and half a unit, and their sums fit")
+  func weightOfDistance() {
+    let largest = 23_151.0 * 0.5.squareRoot()
+    var error = 0.0
+    for distance in Int32(0)...33_791 {
+      let weight = Oracle.attentionWeight(distance)
+      let exact = largest * Glibc.exp2(-Double(distance) / 2048)
+      error = max(error, abs(Double(weight) - exact) - exact * 1.85e-4)
+      #expect(weight >= 0 && weight <= (distance == 0 ? Int16.max : Oracle.attentionWeight(distance - 1)))
+    }
+    #expect(error <= 0.501, "half a unit, and what rounding a sum of sixteen bits adds to it")
+    #expect(Oracle.attentionWeight(0) == Int16(AT_LARGEST_WEIGHT) && Oracle.attentionWeight(1 << 30) == 0)
+    #expect(Int(AT_ATTENTION_TILE) * Int(AT_LARGEST_WEIGHT) * Int(AT_VALUE_LIMIT) <= Int(Int32.max))
   }
 
   @Test("Attention in integers is not off by more than a thousandth of the values where scores are of ordinary size")

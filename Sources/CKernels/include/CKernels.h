@@ -128,13 +128,20 @@ static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
   return AT_ATTENTION_TILE * (2 * head_width + 32) + 2 * queries + 64;
 }
 
-// Attention in integers: queries and keys are s16 with a scale a row, probabilities 15 bits, values s16 with a scale a tile
-// of keys. Integer sums are exact. A tile is packed once for all queries:
-//   float   key_scale[AT_ATTENTION_TILE], value_scale, and 15 unused
+// Attention in integers: queries and keys are s16, scaled by a power of two a query and a tile of keys, and values s16 with
+// a scale a tile. Integer sums are exact. The softmax is taken in powers of two: how far a score lies below the largest is a
+// whole number of 2^-11 of an exponent, and its weight a whole number that `attention_weight` of the oracle defines. A
+// tile is packed once for all queries:
+//   float   value_scale
+//   int32_t key_exponent, and 14 unused: codes are keys times 2^key_exponent
 //   int16_t keys[head_width / 2, rounded up][AT_ATTENTION_TILE][2]
 //   int16_t values[AT_ATTENTION_TILE / 2][head_width, rounded up to 8][2]
 // with zeros for keys and channels that do not exist.
-enum { AT_VALUE_LIMIT = 1023, AT_PROBABILITY_BITS = 14 }; // a tile's 64 products add up to less than 2^31
+enum {
+  AT_DISTANCE_BITS = 11,     // of a distance, behind the point
+  AT_LARGEST_WEIGHT = 16370, // that of the largest score
+  AT_VALUE_LIMIT = 2047,     // AT_ATTENTION_TILE products with weights add up to less than 2^31
+};
 
 // The largest magnitude of a query's or a key's code: head_width products add up to less than 2^31.
 static inline int32_t at_attention_limit(size_t head_width) {
@@ -145,7 +152,7 @@ static inline size_t at_attention_pairs(size_t head_width) { return (head_width 
 static inline size_t at_attention_values(size_t head_width) { return (head_width + 7) / 8 * 8; }
 static inline size_t at_attention_tile_bytes(size_t head_width) {
   const size_t elements = 2 * at_attention_pairs(head_width) + at_attention_values(head_width);
-  return (AT_ATTENTION_TILE + 16) * sizeof(float) + AT_ATTENTION_TILE * elements * sizeof(int16_t);
+  return 16 * sizeof(float) + AT_ATTENTION_TILE * elements * sizeof(int16_t);
 }
 
 // `count` keys and values of one head -> tile, 32-byte aligned.
@@ -156,7 +163,7 @@ typedef struct {
   void *tile;
 } at_attention_pack;
 
-// One head as in at_attention, from packed tiles. The softmax is taken in powers of two.
+// One head as in at_attention, from packed tiles.
 typedef struct {
   const float *q;
   const void *tiles;
