@@ -17,7 +17,8 @@
 //   sums dot_rows(sums, weights, const codes *, int quad)
 //   integers total_of(sums, int row)
 // A way whose vectors hold several panels defines PANELS_AT_ONCE as their number and
-//   void join_panels(int8_t *, const int8_t *, size_t stride)   a quad of panels that are `stride` bytes apart
+//   weights join_panels(const int8_t *, size_t stride)   a quad of panels that are `stride` bytes apart
+//   void store_weights(int8_t *, weights)                for take_weights
 //   GEMM_REST                                 the product that takes what does not fill a vector, rows too few to be worth
 //                                             joining panels for, and more than MOST_INPUTS
 // A way may define ZEROS_BY_PRODUCTS, and then
@@ -38,6 +39,9 @@ TILE_INLINE integers total_of(sums sum, int row) { return total(sum); }
 
 #ifndef PANELS_AT_ONCE
 #define PANELS_AT_ONCE 1
+enum { MOST_INPUTS = 0 };
+TILE_INLINE weights join_panels(const int8_t *x, size_t stride) { return take_weights(x, 1); }
+TILE_INLINE void store_weights(int8_t *x, weights w) {}
 #endif
 
 #ifndef ZEROS_BY_PRODUCTS
@@ -48,13 +52,15 @@ TILE_INLINE integers take_off(integers products, offsets sums, int32_t zero) {
 }
 #endif
 
-enum { TILE_SUMS = TILE_ROWS / ROWS_AT_ONCE, TILE_PANELS = TILE_VECTORS * PANELS_AT_ONCE };
+enum { TILE_SUMS = TILE_ROWS / ROWS_AT_ONCE, TILE_PANELS = TILE_VECTORS * PANELS_AT_ONCE, JOINS = PANELS_AT_ONCE > 1 };
 
-// The rows first..<end of one tap and the panels from `panel` on, with the first one's weights at that tap: those of the
-// file, or joined ones.
+// The rows first..<end of one tap and the panels from `panel` on.
 typedef struct {
   size_t first, end, tap, panel;
-  const int8_t *weights;
+  const int8_t *weights; // of the file: the first panel's at that tap
+  int8_t *joined;        // [inputs / 4][vectors][LANES][4], or nothing: the first tile puts them there
+  const int8_t *next;    // what is read after these weights, for each tile to fetch a share of; or NULL
+  size_t share;          // of a panel, in bytes
 } tile_run;
 
 // The rows of a tile: `rows` from the first on, or in a paired product half as many and those that hold the differences
@@ -71,14 +77,16 @@ TILE_INLINE void take_all(const uint8_t *const *x, size_t first, int quads, code
 }
 
 // A row that is not there, beside the last one, is that row once more.
-TILE_INLINE void multiply(const int rows, const int vectors, const at_gemm *a, const size_t *index, const tile_run *t,
-                          sums sum[TILE_VECTORS][TILE_SUMS]) {
+// `joins`: whether the weights are still to be joined.
+TILE_INLINE void multiply(const bool joins, const int rows, const int vectors, const at_gemm *a, const size_t *index,
+                          const tile_run *t, sums sum[TILE_VECTORS][TILE_SUMS]) {
   const int all_rows = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE * ROWS_AT_ONCE;
   const size_t inputs = a->inputs;
+  const size_t panel_bytes = a->taps * inputs * AT_PANEL;
   // Panels that were joined lie side by side, a vector after the other.
-  const size_t quad_bytes = PANELS_AT_ONCE > 1 ? (size_t)vectors * LANES * AT_QUAD : LANES * AT_QUAD;
-  const size_t vector_bytes = PANELS_AT_ONCE > 1 ? LANES * AT_QUAD : a->taps * inputs * AT_PANEL;
-  const int8_t *weight = t->weights;
+  const size_t quad_bytes = JOINS ? (size_t)vectors * LANES * AT_QUAD : LANES * AT_QUAD;
+  const size_t vector_bytes = JOINS ? LANES * AT_QUAD : panel_bytes;
+  const int8_t *weight = JOINS ? t->joined : t->weights;
   const uint8_t *x[TILE_ROWS];
   UNROLLED for (int r = 0; r < all_rows; r++) x[r] = a->rows[t->tap * a->row_count + index[r < rows ? r : rows - 1]];
   UNROLLED for (int v = 0; v < vectors; v++) {
@@ -93,7 +101,14 @@ TILE_INLINE void multiply(const int rows, const int vectors, const at_gemm *a, c
     UNROLLED for (int quad = 0; quad < STEP; quad += GROUP) {
       const int8_t *quads = weight + (i / AT_QUAD + (size_t)quad) * quad_bytes;
       weights w[TILE_VECTORS];
-      UNROLLED for (int v = 0; v < vectors; v++) w[v] = take_weights(quads + (size_t)v * vector_bytes, GROUP);
+      UNROLLED for (int v = 0; v < vectors; v++) {
+        if (joins) {
+          w[v] = join_panels(t->weights + i * AT_PANEL + (size_t)v * PANELS_AT_ONCE * panel_bytes, panel_bytes);
+          store_weights(t->joined + i / AT_QUAD * quad_bytes + (size_t)v * vector_bytes, w[v]);
+        } else {
+          w[v] = take_weights(quads + (size_t)v * vector_bytes, GROUP);
+        }
+      }
       UNROLLED for (int r = 0; r < all_rows; r += ROWS_AT_ONCE) {
         if (STEP == GROUP) take_all(x + r, i, STEP, c + r);
         const int s = r / ROWS_AT_ONCE;
@@ -139,10 +154,11 @@ TILE_INLINE void finish(const product_kind kind, const int rows, const int vecto
   }
 }
 
-// The results' lines of the cache come while the tile is computed.
+enum { LINE = 64 }; // bytes of the cache
+
+// The results' lines come while the tile is computed.
 TILE_INLINE void fetch_results(const product_kind kind, const int rows, const int vectors, const at_gemm *a,
                                const size_t *index, size_t panel) {
-  enum { LINE = 64 };
   const size_t bytes = kind.halves ? sizeof(uint16_t) : sizeof(float);
   UNROLLED for (int r = 0; r < rows; r++) {
     const bool second = kind.paired && r >= rows / 2;
@@ -159,8 +175,8 @@ typedef struct {
 } totals;
 
 // `between`: neither the first tap nor the last.
-TILE_INLINE void tile(const product_kind kind, const bool between, const int rows, const int vectors, const at_gemm *a,
-                      const tile_run *t, totals *s) {
+TILE_INLINE void tile(const product_kind kind, const bool between, const bool joins, const int rows, const int vectors,
+                      const at_gemm *a, const tile_run *t, totals *s) {
   const size_t tap = t->tap, panel = t->panel;
   const bool last = !between && tap + 1 == a->taps;
   size_t index[TILE_ROWS];
@@ -168,7 +184,7 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const int row
   if (last) fetch_results(kind, rows, vectors, a, index, panel);
   sums sum[TILE_VECTORS][TILE_SUMS];
   floats y[TILE_VECTORS][TILE_ROWS];
-  multiply(rows, vectors, a, index, t, sum);
+  multiply(joins, rows, vectors, a, index, t, sum);
   scale_sums(rows, vectors, a, index, tap, panel, sum, y);
   UNROLLED for (int v = 0; v < vectors; v++) {
     UNROLLED for (int r = 0; r < rows; r++) {
@@ -184,10 +200,26 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const int row
   }
 }
 
+// To the second cache: what is joined next.
+TILE_INLINE void fetch_share(const at_gemm *a, tile_run *t) {
+  const size_t panel_bytes = a->taps * a->inputs * AT_PANEL;
+  UNROLLED for (size_t p = 0; p < TILE_PANELS; p++) {
+    for (size_t at = 0; at < t->share; at += LINE) __builtin_prefetch(t->next + p * panel_bytes + at, 0, 2);
+  }
+  t->next += t->share;
+}
+
 TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, const int rows, const int vectors,
                                const at_gemm *a, tile_run t, totals *s) {
   const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
-  for (; t.first < t.end; t.first += step) tile(kind, between, rows, vectors, a, &t, s);
+  if (JOINS && rows == TILE_ROWS) {
+    tile(kind, between, true, rows, vectors, a, &t, s);
+    t.first += step;
+  }
+  for (; t.first < t.end; t.first += step) {
+    if (JOINS && t.next) fetch_share(a, &t);
+    tile(kind, between, false, rows, vectors, a, &t, s);
+  }
 }
 
 // Nearly all work is in tiles of full size: each kind of them has a loop of its own.
@@ -235,19 +267,19 @@ static const tiles tiles_of[TILE_VECTORS][TILE_ROWS] = {
 #endif
 
 #ifdef GEMM_REST
-// The weights of a row of panels at one tap, [inputs / 4][vectors][LANES][4].
 typedef struct {
   _Alignas(64) int8_t of[MOST_INPUTS * TILE_PANELS * AT_PANEL];
 } joined_panels;
 
-TILE_CODE static void join(const at_gemm *a, size_t tap, size_t panel, size_t vectors, joined_panels *joined) {
-  const size_t stride = a->taps * a->inputs * AT_PANEL;
-  const int8_t *from = (const int8_t *)a->weights + panel * stride + tap * a->inputs * AT_PANEL;
-  int8_t *to = joined->of;
-  for (size_t i = 0; i < a->inputs; i += AT_QUAD) {
-    for (size_t v = 0; v < vectors; v++, to += LANES * AT_QUAD)
-      join_panels(to, from + i * AT_PANEL + v * PANELS_AT_ONCE * stride, stride);
-  }
+enum { FETCHED_FROM = 1 << 20 }; // bytes of a matrix that the second cache does not keep from one block of rows to the next
+
+// What the run that comes after has of weights, where it is of full width.
+static inline void will_read(const at_gemm *a, size_t panel_end, size_t tiles, tile_run *t) {
+  const size_t tap_bytes = a->inputs * AT_PANEL, panel_bytes = a->taps * tap_bytes;
+  const bool is_last_tap = t->tap + 1 == a->taps;
+  if (a->panels * panel_bytes < FETCHED_FROM || (is_last_tap && t->panel + 2 * TILE_PANELS > panel_end)) return;
+  t->next = t->weights + tap_bytes + (is_last_tap ? (TILE_PANELS - 1) * panel_bytes : 0);
+  t->share = (tap_bytes / LINE + tiles - 1) / tiles * LINE;
 }
 #endif
 
@@ -274,14 +306,15 @@ void GEMM_NAME(const at_gemm *a) {
     const size_t panels = panel_end - panel < TILE_PANELS ? panel_end - panel : TILE_PANELS;
     const tiles *of_rows = tiles_of[panels / PANELS_AT_ONCE - 1];
     for (size_t tap = 0; tap < a->taps; tap++) {
+      tile_run t = {.end = whole, .tap = tap, .panel = panel};
+      t.weights = (const int8_t *)a->weights + (panel * a->taps + tap) * a->inputs * AT_PANEL;
 #ifdef GEMM_REST
-      join(a, tap, panel, panels / PANELS_AT_ONCE, &joined);
-      const int8_t *weights = joined.of;
-#else
-      const int8_t *weights = (const int8_t *)a->weights + (panel * a->taps + tap) * a->inputs * AT_PANEL;
+      t.joined = joined.of;
+      will_read(a, panel_end, whole / tile_indices, &t);
 #endif
-      of_rows[TILE_ROWS - 1](a, (tile_run){0, whole, tap, panel, weights}, &s);
-      if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, (tile_run){whole, indices, tap, panel, weights}, &s);
+      of_rows[TILE_ROWS - 1](a, t, &s);
+      t.first = whole, t.end = indices;
+      if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, t, &s);
     }
   }
 }

@@ -15,10 +15,11 @@ enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0, MOST_INPUTS = 5120 };
 typedef __m512i weights, codes;
 typedef integers sums;
 
-KERNEL_INLINE void join_panels(int8_t *joined, const int8_t *x, size_t stride) {
-  _mm256_store_si256((__m256i *)joined, _mm256_loadu_si256((const __m256i *)x));
-  _mm256_store_si256((__m256i *)joined + 1, _mm256_loadu_si256((const __m256i *)(x + stride)));
+KERNEL_INLINE weights join_panels(const int8_t *x, size_t stride) {
+  const __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)x));
+  return _mm512_inserti64x4(low, _mm256_loadu_si256((const __m256i *)(x + stride)), 1);
 }
+KERNEL_INLINE void store_weights(int8_t *x, weights w) { _mm512_store_si512(x, w); }
 KERNEL_INLINE weights take_weights(const int8_t *x, int quads) { return _mm512_loadu_si512(x); }
 KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
   int32_t quad;
