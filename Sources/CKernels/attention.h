@@ -189,6 +189,6 @@ KERNEL void KERNEL_NAME(attention)(const at_attention *a) {
   }
   for (size_t i = 0; i < a->queries; i++) {
     float *out = a->out + i * a->out_stride;
-    divide_row(out, s.normaliser[i], out, a->head_width);
+    divide_row(out, s.normaliser[i], false, out, 0, a->head_width);
   }
 }

@@ -27,24 +27,27 @@ static coded_state state_in(const at_attention_int16 *a) {
   return s;
 }
 
-KERNEL_INLINE float greatest_magnitude(const float *x, size_t count) {
+// Of `count` elements from the `first` on.
+KERNEL_INLINE float greatest_magnitude(bool halves, const void *x, size_t first, size_t count) {
   floats greatest = all(0);
-  for (size_t i = 0; i < count; i += 8) greatest = greater(magnitude(load_some(x + i, count - i)), greatest);
+  for (size_t i = 0; i < count; i += 8)
+    greatest = greater(magnitude(load_elements(halves, x, first + i, count - i)), greatest);
   return greatest_lane(greatest);
 }
-KERNEL_INLINE float greatest_of_rows(const float *x, size_t stride, size_t rows, size_t count) {
+KERNEL_INLINE float greatest_of_rows(bool halves, const void *x, size_t stride, size_t rows, size_t count) {
   float greatest = 0;
   for (size_t j = 0; j < rows; j++) {
-    const float other = greatest_magnitude(x + j * stride, count);
+    const float other = greatest_magnitude(halves, x, j * stride, count);
     greatest = other > greatest ? other : greatest;
   }
   return greatest;
 }
 
-// `count` floats as s16, rounded to the nearest, and zeros up to a multiple of eight.
-KERNEL_INLINE void code_row(const float *x, size_t count, float inverse, int16_t *codes) {
+// `count` elements from the `first` on as s16, rounded to the nearest, and zeros up to a multiple of eight.
+KERNEL_INLINE void code_row(bool halves, const void *x, size_t first, size_t count, float factor, int16_t *codes) {
   for (size_t i = 0; i < count; i += 8) {
-    store_int16(codes + i, add(mul(load_some(x + i, count - i), all(inverse)), all(rounding_magic)));
+    const floats scaled = mul(load_elements(halves, x, first + i, count - i), all(factor));
+    store_int16(codes + i, add(scaled, all(rounding_magic)));
   }
 }
 
@@ -54,18 +57,17 @@ KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
   const size_t pairs = at_attention_pairs(a->head_width), width = at_attention_values(a->head_width);
   memset(a->tile, 0, at_attention_tile_bytes(a->head_width));
   int16_t *keys = (int16_t *)a->tile + TILE_HEADER, *values = keys + pairs * TILE * 2;
-  const coding value = coding_for(greatest_of_rows(a->v, a->v_stride, a->count, a->head_width), AT_VALUE_LIMIT);
-  const int32_t key_exponent = exponent_for(greatest_of_rows(a->k, a->k_stride, a->count, a->head_width),
+  const coding value = coding_for(greatest_of_rows(a->halves, a->v, a->v_stride, a->count, a->head_width), AT_VALUE_LIMIT);
+  const int32_t key_exponent = exponent_for(greatest_of_rows(a->halves, a->k, a->k_stride, a->count, a->head_width),
                                             (float)at_attention_limit(a->head_width));
   const float key_factor = power_of_two(key_exponent);
   *(float *)a->tile = value.scale;
   ((int32_t *)a->tile)[1] = key_exponent;
   int16_t codes[2][LONGEST + 8];
   for (size_t j = 0; j < a->count; j++) {
-    const float *k = a->k + j * a->k_stride;
     for (size_t begin = 0; begin < a->head_width; begin += LONGEST) {
       const size_t count = a->head_width - begin < LONGEST ? a->head_width - begin : LONGEST;
-      code_row(k + begin, count, key_factor, codes[0]);
+      code_row(a->halves, a->k, j * a->k_stride + begin, count, key_factor, codes[0]);
       for (size_t d = 0; d < count; d += 2)
         memcpy(keys + ((begin + d) / 2 * TILE + j) * 2, codes[0] + d, 2 * sizeof codes[0][0]);
     }
@@ -73,8 +75,9 @@ KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
   for (size_t j = 0; j < a->count; j += 2) {
     for (size_t begin = 0; begin < a->head_width; begin += LONGEST) {
       const size_t count = a->head_width - begin < LONGEST ? a->head_width - begin : LONGEST;
-      code_row(a->v + j * a->v_stride + begin, count, value.inverse, codes[0]);
-      if (j + 1 < a->count) code_row(a->v + (j + 1) * a->v_stride + begin, count, value.inverse, codes[1]);
+      const size_t first = j * a->v_stride + begin;
+      code_row(a->halves, a->v, first, count, value.inverse, codes[0]);
+      if (j + 1 < a->count) code_row(a->halves, a->v, first + a->v_stride, count, value.inverse, codes[1]);
       else memset(codes[1], 0, sizeof codes[1]);
       int16_t *both = values + (j / 2 * width + begin) * 2;
       for (size_t d = 0; d < count; d++) {
@@ -89,14 +92,14 @@ KERNEL_INLINE void take_queries(const at_attention_int16 *a, const coded_state *
   const size_t stride = 2 * at_attention_pairs(a->head_width);
   const float scale = a->scale * log2_e;
   for (size_t i = 0; i < a->queries; i++) {
-    const float *q = a->q + i * a->q_stride;
-    const int32_t exponent = exponent_for(greatest_magnitude(q, a->head_width) * scale,
+    const size_t first = i * a->q_stride;
+    const int32_t exponent = exponent_for(greatest_magnitude(a->halves, a->q, first, a->head_width) * scale,
                                           (float)at_attention_limit(a->head_width));
     const float factor = -(scale * power_of_two(exponent));
     int16_t codes[8], *row = s->codes + i * stride;
     for (size_t d = 0; d < a->head_width; d += 8) {
       const size_t count = stride - d < 8 ? stride - d : 8;
-      code_row(q + d, a->head_width - d < 8 ? a->head_width - d : 8, factor, codes);
+      code_row(a->halves, a->q, first + d, a->head_width - d < 8 ? a->head_width - d : 8, factor, codes);
       memcpy(row + d, codes, count * sizeof *codes);
     }
     s->exponent[i] = exponent;
@@ -256,7 +259,7 @@ KERNEL void KERNEL_NAME(attention_int16)(const at_attention_int16 *a) {
   }
   const size_t width = at_attention_values(a->head_width);
   for (size_t i = 0; i < a->queries; i++)
-    divide_row(s.sums + i * width, s.normaliser[i], a->out + i * a->out_stride, a->head_width);
+    divide_row(s.sums + i * width, s.normaliser[i], a->halves, a->out, i * a->out_stride, a->head_width);
 }
 
 KERNEL uint32_t CEILING_NAME_OF(int16)(size_t iterations) {

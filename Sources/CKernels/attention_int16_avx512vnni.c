@@ -52,9 +52,11 @@ static query_group group_at(const at_attention_int16 *a, group_scratch scratch, 
   return g;
 }
 
-KERNEL_INLINE float greatest_magnitude(const float *x, size_t count) {
+// Of `count` elements from the `first` on.
+KERNEL_INLINE float greatest_magnitude(bool halves, const void *x, size_t first, size_t count) {
   floats greatest = all(0);
-  for (size_t i = 0; i < count; i += LANES) greatest = greater(magnitude(load_some(x + i, count - i)), greatest);
+  for (size_t i = 0; i < count; i += LANES)
+    greatest = greater(magnitude(load_elements(halves, x, first + i, count - i)), greatest);
   return greatest_lane(greatest);
 }
 
@@ -62,14 +64,14 @@ KERNEL static void take_queries(const at_attention_int16 *a, const query_group *
   const size_t pairs = at_attention_pairs(a->head_width), width = at_attention_values(a->head_width);
   const float scale = a->scale * log2_e;
   for (size_t i = 0; i < QUERIES; i++) {
-    const float *q = a->q + (g->first + i) * a->q_stride;
+    const size_t first = (g->first + i) * a->q_stride;
     const bool exists = i < g->count;
-    const float greatest = exists ? greatest_magnitude(q, a->head_width) : 0;
+    const float greatest = exists ? greatest_magnitude(a->halves, a->q, first, a->head_width) : 0;
     g->exponent[i] = exponent_for(greatest * scale, (float)at_attention_limit(a->head_width));
     const floats factor = all(-(scale * power_of_two(g->exponent[i])));
     for (size_t d = 0; d < 2 * pairs; d += LANES) {
       const size_t count = exists ? (a->head_width > d ? a->head_width - d : 0) : 0;
-      const floats rounded = add(mul(load_some(q + d, count), factor), all(rounding_magic));
+      const floats rounded = add(mul(load_elements(a->halves, a->q, first + d, count), factor), all(rounding_magic));
       int32_t codes[LANES / 2];
       _mm256_storeu_si256((__m256i *)codes, narrow_rounded(rounded));
       for (size_t p = 0; p < LANES / 2 && d / 2 + p < pairs; p++)
@@ -308,7 +310,8 @@ KERNEL static void give_results(const at_attention_int16 *a, const query_group *
       transpose(rows);
       UNROLLED for (int q = 0; q < LANES; q++) {
         if (i + (size_t)q >= g->count) break;
-        store_some(a->out + (g->first + i + (size_t)q) * a->out_stride + d, a->head_width - d, rows[q]);
+        const size_t first = (g->first + i + (size_t)q) * a->out_stride;
+        store_elements(a->halves, a->out, first + d, a->head_width - d, rows[q]);
       }
     }
   }

@@ -17,8 +17,10 @@ KERNEL_INLINE float bias_and_maximum(float *scores, size_t visible, const float 
   return greatest;
 }
 
-// A query's weighted values divided by the sum of its weights.
-KERNEL_INLINE void divide_row(const float *sums, float normaliser, float *out, size_t width) {
+// A query's weighted values divided by the sum of its weights, to the elements of `out` from the `first` on.
+KERNEL_INLINE void divide_row(const float *sums, float normaliser, const bool halves, void *out, size_t first,
+                              size_t width) {
   const floats inverse = all(1 / normaliser);
-  for (size_t d = 0; d < width; d += 8) store_some(out + d, width - d, mul(load_some(sums + d, width - d), inverse));
+  for (size_t d = 0; d < width; d += 8)
+    store_elements(halves, out, first + d, width - d, mul(load_some(sums + d, width - d), inverse));
 }

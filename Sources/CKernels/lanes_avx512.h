@@ -48,6 +48,15 @@ KERNEL_INLINE void store_halves(uint16_t *x, floats v) {
   _mm256_storeu_si256((__m256i *)x, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+#define HALVES_BY_MASK
+KERNEL_INLINE floats load_some_halves(const uint16_t *x, size_t count) {
+  return _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_maskz_loadu_epi16(lanes_below(count), x)));
+}
+KERNEL_INLINE void store_some_halves(uint16_t *x, size_t count, floats v) {
+  const __m256i halves = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+  _mm512_mask_storeu_epi16(x, lanes_below(count), _mm512_castsi256_si512(halves));
+}
+
 KERNEL_INLINE float greatest_lane(floats v) { return _mm512_reduce_max_ps(v); }
 
 // Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.

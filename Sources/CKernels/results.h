@@ -3,13 +3,25 @@
 #pragma once
 #include "kernel.h"
 
+// Lanes that can leave elements of memory alone define these themselves.
+#ifndef HALVES_BY_MASK
+KERNEL_INLINE floats load_some_halves(const uint16_t *x, size_t count) {
+  uint16_t lanes[LANES] = {0};
+  for (size_t j = 0; j < count; j++) lanes[j] = x[j];
+  return load_halves(lanes);
+}
+KERNEL_INLINE void store_some_halves(uint16_t *x, size_t count, floats v) {
+  uint16_t lanes[LANES];
+  store_halves(lanes, v);
+  for (size_t j = 0; j < count; j++) x[j] = lanes[j];
+}
+#endif
+
 // Up to LANES elements of a map from the `i`th on, f32 or f16; zero in the lanes beyond `count`.
 KERNEL_INLINE floats load_elements(const bool halves, const void *x, size_t i, size_t count) {
   if (!halves) return load_some((const float *)x + i, count);
-  if (count >= LANES) return load_halves((const uint16_t *)x + i);
-  uint16_t lanes[LANES] = {0};
-  for (size_t j = 0; j < count; j++) lanes[j] = ((const uint16_t *)x)[i + j];
-  return load_halves(lanes);
+  const uint16_t *first = (const uint16_t *)x + i;
+  return count >= LANES ? load_halves(first) : load_some_halves(first, count);
 }
 KERNEL_INLINE void store_elements(const bool halves, void *x, size_t i, size_t count, floats v) {
   if (!halves) {
@@ -17,13 +29,9 @@ KERNEL_INLINE void store_elements(const bool halves, void *x, size_t i, size_t c
     return;
   }
   const floats finite = lesser(greater(v, all(-65504)), all(65504));
-  if (count >= LANES) {
-    store_halves((uint16_t *)x + i, finite);
-    return;
-  }
-  uint16_t lanes[LANES];
-  store_halves(lanes, finite);
-  for (size_t j = 0; j < count; j++) ((uint16_t *)x)[i + j] = lanes[j];
+  uint16_t *first = (uint16_t *)x + i;
+  if (count >= LANES) store_halves(first, finite);
+  else store_some_halves(first, count, finite);
 }
 
 // What the tiles of a product have in common. Constant where that is worth a copy of the code.

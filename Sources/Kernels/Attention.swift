@@ -11,28 +11,44 @@ package enum AttentionMask {
 
 extension Run {
   /// Scaled dot-product attention, head by head, without the score matrix.
-  /// q, out: [images * queries, heads * headWidth]; k, v: [images * keys, heads * headWidth].
+  /// q, out: [images * queries, heads * headWidth]; k, v: [images * keys, heads * headWidth]; all f32, or all f16.
   ///
-  /// - Parameter isInteger: in s16 with exact integer sums, or in f32.
+  /// - Parameter isInteger: in s16 with exact integer sums, or in f32, which takes no f16.
   package func attend(
-    _ q: Matrix, _ k: Matrix, _ v: Matrix, into out: Matrix, images: Int, heads: Int, mask: AttentionMask = .none,
-    isInteger: Bool
+    _ q: StoredRows, _ k: StoredRows, _ v: StoredRows, into out: StoredRows, images: Int, heads: Int,
+    mask: AttentionMask = .none, isInteger: Bool
   ) {
+    precondition([k, v, out].allSatisfy { $0.storage == q.storage && $0.columns == q.columns })
     if isInteger {
       attendInt16(q, k, v, into: out, images: images, heads: heads, mask: mask)
     } else {
+      guard let q = q.matrix, let k = k.matrix, let v = v.matrix, let out = out.matrix else {
+        preconditionFailure("attention in f32 takes f32")
+      }
       attendFloat(q, k, v, into: out, images: images, heads: heads, mask: mask)
     }
   }
 
+  package func attend(
+    _ q: Matrix, _ k: Matrix, _ v: Matrix, into out: Matrix, images: Int, heads: Int, mask: AttentionMask = .none,
+    isInteger: Bool
+  ) {
+    attend(
+      StoredRows(q), StoredRows(k), StoredRows(v), into: StoredRows(out), images: images, heads: heads, mask: mask,
+      isInteger: isInteger)
+  }
+
   /// Image by image: the keys and values of all heads are packed, then each block of queries passes by them.
   private func attendInt16(
-    _ q: Matrix, _ k: Matrix, _ v: Matrix, into out: Matrix, images: Int, heads: Int, mask: AttentionMask
+    _ q: StoredRows, _ k: StoredRows, _ v: StoredRows, into out: StoredRows, images: Int, heads: Int,
+    mask: AttentionMask
   ) {
     let queries = q.rows / images
     let keys = k.rows / images
     let headWidth = q.columns / heads
-    precondition(q.columns == heads * headWidth && k.columns == q.columns && v.columns == q.columns)
+    precondition(q.columns == heads * headWidth)
+    let halves = q.storage == .float16
+    let headBytes = headWidth * q.storage.bytes
     let tile = Int(AT_ATTENTION_TILE)
     let tiles = keys.roundedUp(to: tile) / tile
     let tileBytes = at_attention_tile_bytes(headWidth)
@@ -49,9 +65,9 @@ extension Run {
             let (head, part) = item.quotientAndRemainder(dividingBy: tiles)
             let first = image * keys + part * tile
             var a = at_attention_pack(
-              k: k.row(first) + head * headWidth, v: v.row(first) + head * headWidth, k_stride: k.columns,
+              k: k.row(first) + head * headBytes, v: v.row(first) + head * headBytes, k_stride: k.columns,
               v_stride: v.columns, count: min(tile, keys - part * tile), head_width: headWidth,
-              tile: packed + item * tileBytes)
+              tile: packed + item * tileBytes, halves: halves)
             kernels.attentionPack(&a)
           }
         }
@@ -61,12 +77,13 @@ extension Run {
             for item in range {
               let (head, part) = item.quotientAndRemainder(dividingBy: blocks)
               let first = part * block
-              let column = head * headWidth
+              let column = head * headBytes
               var a = at_attention_int16(
                 q: q.row(image * queries + first) + column, tiles: packed + head * tiles * tileBytes,
                 out: out.row(image * queries + first) + column, q_stride: q.columns, out_stride: out.columns,
                 queries: min(block, queries - first), keys: keys, head_width: headWidth, first_query: first,
-                scale: 1 / Float(headWidth).squareRoot(), causal: false, bias: nil, gate: nil, workspace: memory)
+                scale: 1 / Float(headWidth).squareRoot(), causal: false, bias: nil, gate: nil, workspace: memory,
+                halves: halves)
               switch mask {
               case .none: break
               case .causal: a.causal = true

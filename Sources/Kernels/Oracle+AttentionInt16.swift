@@ -35,12 +35,8 @@ extension Oracle {
 
   static func powerOfTwo(_ exponent: Int32) -> Float { Float(sign: .plus, exponent: Int(exponent), significand: 1) }
 
-  private static func greatestMagnitude(_ x: UnsafePointer<Float>, _ count: Int) -> Float {
-    (0..<count).reduce(0) { max($0, x[$1].magnitude) }
-  }
-
-  private static func greatestMagnitude(_ x: UnsafePointer<Float>, _ stride: Int, rows: Int, _ count: Int) -> Float {
-    (0..<rows).reduce(0) { max($0, greatestMagnitude(x + $1 * stride, count)) }
+  private static func greatestMagnitude(_ x: UnsafeRawPointer, _ first: Int, _ count: Int, halves: Bool) -> Float {
+    (first..<first + count).reduce(0) { max($0, element(x, $1, halves: halves).magnitude) }
   }
 
   static func code(_ x: Float, _ factor: Float) -> Int16 {
@@ -50,15 +46,17 @@ extension Oracle {
   static func attentionPack(_ a: at_attention_pack) {
     let packed = PackedTile(a.tile, width: a.head_width)
     a.tile.initializeMemory(as: UInt8.self, repeating: 0, count: at_attention_tile_bytes(a.head_width))
-    let value = coding(greatestMagnitude(a.v, a.v_stride, rows: a.count, a.head_width), Int32(AT_VALUE_LIMIT))
-    let exponent = exponent(
-      greatestMagnitude(a.k, a.k_stride, rows: a.count, a.head_width), at_attention_limit(a.head_width))
+    func greatest(_ x: UnsafeRawPointer, _ stride: Int) -> Float {
+      (0..<a.count).reduce(0) { max($0, greatestMagnitude(x, $1 * stride, a.head_width, halves: a.halves)) }
+    }
+    let value = coding(greatest(a.v, a.v_stride), Int32(AT_VALUE_LIMIT))
+    let exponent = exponent(greatest(a.k, a.k_stride), at_attention_limit(a.head_width))
     packed.valueScale[0] = value.scale
     packed.keyExponent[0] = exponent
     for j in 0..<a.count {
       for d in 0..<a.head_width {
-        packed.key(j, d).pointee = code(a.k[j * a.k_stride + d], powerOfTwo(exponent))
-        packed.value(j, d).pointee = code(a.v[j * a.v_stride + d], value.inverse)
+        packed.key(j, d).pointee = code(element(a.k, j * a.k_stride + d, halves: a.halves), powerOfTwo(exponent))
+        packed.value(j, d).pointee = code(element(a.v, j * a.v_stride + d, halves: a.halves), value.inverse)
       }
     }
   }
@@ -96,21 +94,21 @@ extension Oracle {
     let limit = at_attention_limit(a.head_width)
     let scale = a.scale * ReferenceMath.log2E
     for i in 0..<a.queries {
-      let q = a.q + i * a.q_stride
-      let out = a.out + i * a.out_stride
+      let q = i * a.q_stride
       let position = a.first_query + i
-      let queryExponent = exponent(greatestMagnitude(q, a.head_width) * scale, limit)
+      let queryExponent = exponent(greatestMagnitude(a.q, q, a.head_width, halves: a.halves) * scale, limit)
       let factor = -(scale * powerOfTwo(queryExponent))
+      let codes = (q..<q + a.head_width).map { Int32(code(element(a.q, $0, halves: a.halves), factor)) }
       let visible = a.causal ? min(a.keys, position + 1) : a.keys
       var nearest: Int32 = 1 << 30
       var normaliser: Float = 0
-      for d in 0..<a.head_width { out[d] = 0 }
+      var sums = [Float](repeating: 0, count: a.head_width)
       for first in stride(from: 0, to: visible, by: tile) {
         let bytes = first / tile * at_attention_tile_bytes(a.head_width)
         let packed = PackedTile(UnsafeMutableRawPointer(mutating: a.tiles + bytes), width: a.head_width)
         let distances = (0..<min(tile, visible - first)).map { j in
           var product: Int32 = 0
-          for d in 0..<a.head_width { product += Int32(code(q[d], factor)) * Int32(packed.key(j, d).pointee) }
+          for d in 0..<a.head_width { product += codes[d] * Int32(packed.key(j, d).pointee) }
           var found = distance(product, queryExponent, packed.keyExponent[0])
           if let bias = a.bias { found += distance(gate: a.gate![i], bias: bias[first + j - position]) }
           return found
@@ -121,12 +119,12 @@ extension Oracle {
         normaliser = normaliser * correction + Float(weights.reduce(0 as Int32) { $0 + Int32($1) })
         for d in 0..<a.head_width {
           let sum = weights.indices.reduce(0 as Int32) { $0 + Int32(weights[$1]) * Int32(packed.value($1, d).pointee) }
-          out[d] = out[d] * correction + Float(sum) * packed.valueScale[0]
+          sums[d] = sums[d] * correction + Float(sum) * packed.valueScale[0]
         }
         nearest = newNearest
       }
       let inverse = 1 / normaliser
-      for d in 0..<a.head_width { out[d] = out[d] * inverse }
+      for d in 0..<a.head_width { put(sums[d] * inverse, a.out, i * a.out_stride + d, halves: a.halves) }
     }
   }
 }

@@ -112,16 +112,20 @@ package enum Oracle {
     _ y: Float, _ residual: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer, _ a: at_gemm, _ r: Int, _ o: Int
   ) {
     let sum = residual.map { y + element($0, r * a.residual_stride + o, halves: a.halves) } ?? y
-    if a.halves {
-      out.assumingMemoryBound(to: UInt16.self)[r * a.out_stride + o] = narrow(sum)
-    } else {
-      out.assumingMemoryBound(to: Float.self)[r * a.out_stride + o] = sum
-    }
+    put(sum, out, r * a.out_stride + o, halves: a.halves)
   }
 
   /// Of a map of f32 or f16.
   static func element(_ x: UnsafeRawPointer, _ index: Int, halves: Bool) -> Float {
     halves ? widen(x.assumingMemoryBound(to: UInt16.self)[index]) : x.assumingMemoryBound(to: Float.self)[index]
+  }
+
+  static func put(_ value: Float, _ x: UnsafeMutableRawPointer, _ index: Int, halves: Bool) {
+    if halves {
+      x.assumingMemoryBound(to: UInt16.self)[index] = narrow(value)
+    } else {
+      x.assumingMemoryBound(to: Float.self)[index] = value
+    }
   }
 
   /// The nearest IEEE binary16, ties to even; what is too large becomes the largest.

@@ -9,8 +9,8 @@ extension Portable {
     a.tile.initializeMemory(as: UInt8.self, repeating: 0, count: at_attention_tile_bytes(a.head_width))
     var (ofKeys, ofValues) = (0 as Float, 0 as Float)
     for j in 0..<a.count {
-      ofKeys = max(ofKeys, greatestMagnitude(a.k + j * a.k_stride, a.head_width))
-      ofValues = max(ofValues, greatestMagnitude(a.v + j * a.v_stride, a.head_width))
+      ofKeys = max(ofKeys, greatestMagnitude(a.k, j * a.k_stride, a.head_width, halves: a.halves))
+      ofValues = max(ofValues, greatestMagnitude(a.v, j * a.v_stride, a.head_width, halves: a.halves))
     }
     let value = Oracle.coding(ofValues, Int32(AT_VALUE_LIMIT))
     let exponent = Oracle.exponent(ofKeys, at_attention_limit(a.head_width))
@@ -18,19 +18,18 @@ extension Portable {
     packed.valueScale[0] = value.scale
     packed.keyExponent[0] = exponent
     for j in 0..<a.count {
-      let k = a.k + j * a.k_stride
-      let v = a.v + j * a.v_stride
       for d in 0..<a.head_width {
-        packed.key(j, d).pointee = Oracle.code(k[d], factor)
-        packed.value(j, d).pointee = Oracle.code(v[d], value.inverse)
+        packed.key(j, d).pointee = Oracle.code(Oracle.element(a.k, j * a.k_stride + d, halves: a.halves), factor)
+        packed.value(j, d).pointee = Oracle.code(
+          Oracle.element(a.v, j * a.v_stride + d, halves: a.halves), value.inverse)
       }
     }
   }
 
-  private static func greatestMagnitude(_ x: UnsafePointer<Float>, _ count: Int) -> Float {
+  private static func greatestMagnitude(_ x: UnsafeRawPointer, _ first: Int, _ count: Int, halves: Bool) -> Float {
     var greatest = Lanes.zero
     for i in stride(from: 0, to: count, by: 8) {
-      greatest = greater(greatest, magnitude(load(x + i, count: count - i)))
+      greatest = greater(greatest, magnitude(load(x, first + i, count: count - i, halves: halves)))
     }
     return Self.greatest(greatest)
   }
@@ -40,6 +39,7 @@ extension Portable {
     let codes: UnsafeMutablePointer<Int16>  // [padded channels of a query], of the negative query
     let distances: UnsafeMutablePointer<Int32>  // [tile]
     let weights: UnsafeMutablePointer<Int16>  // [tile]
+    let sums: UnsafeMutablePointer<Float>  // [head_width]
     let limit: Int32
     let channels: Int
 
@@ -48,7 +48,8 @@ extension Portable {
       channels = 2 * at_attention_pairs(a.head_width)
       distances = a.workspace.assumingMemoryBound(to: Int32.self)
       weights = (a.workspace + tile * MemoryLayout<Int32>.stride).assumingMemoryBound(to: Int16.self)
-      codes = weights + tile
+      sums = UnsafeMutableRawPointer(weights + tile).assumingMemoryBound(to: Float.self)
+      codes = UnsafeMutableRawPointer(sums + a.head_width).assumingMemoryBound(to: Int16.self)
     }
   }
 
@@ -57,12 +58,11 @@ extension Portable {
     let s = State(a)
     let scale = a.scale * ReferenceMath.log2E
     for i in 0..<a.queries {
-      let q = a.q + i * a.q_stride
-      let out = a.out + i * a.out_stride
-      let exponent = Oracle.exponent(greatestMagnitude(q, a.head_width) * scale, s.limit)
+      let q = i * a.q_stride
+      let exponent = Oracle.exponent(greatestMagnitude(a.q, q, a.head_width, halves: a.halves) * scale, s.limit)
       let factor = -(scale * Oracle.powerOfTwo(exponent))
       s.codes[s.channels - 1] = 0
-      for d in 0..<a.head_width { s.codes[d] = Oracle.code(q[d], factor) }
+      for d in 0..<a.head_width { s.codes[d] = Oracle.code(Oracle.element(a.q, q + d, halves: a.halves), factor) }
       let visible = a.causal ? min(a.keys, a.first_query + i + 1) : a.keys
       var nearest: Int32 = 1 << 30
       var normaliser: Float = 0
@@ -79,11 +79,14 @@ extension Portable {
         for j in 0..<count { newNearest = min(newNearest, s.distances[j]) }
         let correction = ReferenceMath.powerOfTwo(Float(newNearest - nearest) * (1 / Float(1 << AT_DISTANCE_BITS)))
         normaliser = normaliser * correction + weigh(s, count, newNearest)
-        addValues(s, a, packed, count, correction, isFirst: first == 0, to: out)
+        addValues(s, a, packed, count, correction, isFirst: first == 0)
         nearest = newNearest
       }
       let inverse = 1 / normaliser
-      for d in 0..<a.head_width { out[d] = out[d] * inverse }
+      for d in stride(from: 0, to: a.head_width, by: 8) {
+        let count = a.head_width - d
+        store(load(s.sums + d, count: count) * inverse, a.out, i * a.out_stride + d, count: count, halves: a.halves)
+      }
     }
   }
 
@@ -117,14 +120,13 @@ extension Portable {
   }
 
   private static func addValues(
-    _ s: State, _ a: at_attention_int16, _ packed: Oracle.PackedTile, _ count: Int, _ correction: Float, isFirst: Bool,
-    to out: UnsafeMutablePointer<Float>
+    _ s: State, _ a: at_attention_int16, _ packed: Oracle.PackedTile, _ count: Int, _ correction: Float, isFirst: Bool
   ) {
     for d in stride(from: 0, to: a.head_width, by: 8) {
       var sum = SIMD8<Int32>.zero
       for j in stride(from: 0, to: count, by: 2) { sum = addProducts(sum, packed.value(j, d), s.weights + j) }
-      let before = isFirst ? Lanes.zero : load(out + d, count: a.head_width - d)
-      store(before * correction + Lanes(sum) * packed.valueScale[0], out + d, count: a.head_width - d)
+      let before = isFirst ? Lanes.zero : load(s.sums + d, count: a.head_width - d)
+      store(before * correction + Lanes(sum) * packed.valueScale[0], s.sums + d, count: a.head_width - d)
     }
   }
 }

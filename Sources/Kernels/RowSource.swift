@@ -4,22 +4,24 @@ import Tensors
 /// Rows that a matrix product reads: there already, or normalised when they are needed, so that the normalised ones never
 /// lie in memory as floats.
 package enum RowSource {
-  case matrix(Matrix)
+  case rows(StoredRows)
   case map(JoinedMap)
   case groupNorm(GroupNormalised)
   /// gamma, beta: [columns].
-  case layerNorm(Matrix, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float)
+  case layerNorm(StoredRows, gamma: UnsafePointer<Float>, beta: UnsafePointer<Float>, epsilon: Float)
+
+  package static func matrix(_ x: Matrix) -> RowSource { .rows(StoredRows(x)) }
 
   package var rows: Int {
     switch self {
-    case .matrix(let x), .layerNorm(let x, _, _, _): x.rows
+    case .rows(let x), .layerNorm(let x, _, _, _): x.rows
     case .map(let x): x.pixels
     case .groupNorm(let x): x.map.pixels
     }
   }
   package var columns: Int {
     switch self {
-    case .matrix(let x), .layerNorm(let x, _, _, _): x.columns
+    case .rows(let x), .layerNorm(let x, _, _, _): x.columns
     case .map(let x): x.channels
     case .groupNorm(let x): x.map.channels
     }
@@ -44,12 +46,12 @@ extension Run {
   /// The rows `range` of `source`, into `out` [range.count, columns].
   func compute(_ source: RowSource, _ range: Range<Int>, into out: UnsafeMutablePointer<Float>) {
     switch source {
-    case .matrix(let x):
-      out.update(from: x.row(range.lowerBound), count: range.count * x.columns)
+    case .rows(let x): copy(x, range, to: out)
     case .layerNorm(let x, let gamma, let beta, let epsilon):
+      if x.storage == .float16 { copy(x, range, to: out) }
       var arguments = at_layer_norm(
-        x: x.row(range.lowerBound), out: out, rows: range.count, columns: x.columns, gamma: gamma, beta: beta,
-        epsilon: epsilon)
+        x: x.matrix?.row(range.lowerBound) ?? out, out: out, rows: range.count, columns: x.columns, gamma: gamma,
+        beta: beta, epsilon: epsilon)
       kernels.layerNorm(&arguments)
     case .map(let x):
       var column = 0
@@ -99,7 +101,7 @@ extension Run {
   /// All rows of `source`, or `rows`: themselves where they are there, or in the arena.
   package func materialise(_ source: RowSource, rows: Range<Int>? = nil) -> Matrix {
     let rows = rows ?? 0..<source.rows
-    if case .matrix(let x) = source { return x.rows(rows) }
+    if case .rows(let x) = source, let matrix = x.matrix { return matrix.rows(rows) }
     let out = matrix(rows.count, source.columns)
     parallel(.normalisation, rows.count, grain: max(1, 16_384 / source.columns)) { range in
       compute(
@@ -120,7 +122,9 @@ extension Run {
     let piece = grain * source.columns
     parallel(.quantisation, rows.count, grain: grain, scratch: 2 * piece) { range, scratch in
       let taken = rows.lowerBound + range.lowerBound..<rows.lowerBound + range.upperBound
-      if case .matrix(let x) = source, !isPaired { return quantize(x.rows(taken), into: out, at: range.lowerBound) }
+      if case .rows(let x) = source, let matrix = x.matrix, !isPaired {
+        return quantize(matrix.rows(taken), into: out, at: range.lowerBound)
+      }
       compute(source, taken, into: scratch)
       let plain = Matrix(base: scratch, rows: range.count, columns: source.columns)
       quantize(plain, into: out, at: range.lowerBound)

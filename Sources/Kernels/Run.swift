@@ -85,17 +85,20 @@ package final class Run {
     Matrix(base: floats(rows * columns), rows: rows, columns: columns)
   }
   package func matrix(like other: Matrix) -> Matrix { matrix(other.rows, other.columns) }
+  package func rows(_ rows: Int, _ columns: Int, _ storage: Storage) -> StoredRows {
+    let base: UnsafeMutableRawPointer
+    switch storage {
+    case .float32: base = UnsafeMutableRawPointer(floats(rows * columns))
+    case .float16: base = UnsafeMutableRawPointer(arena.allocate(UInt16.self, rows * columns))
+    }
+    return StoredRows(base: base, storage: storage, rows: rows, columns: columns)
+  }
   package func featureMap(
     _ images: Int, _ height: Int, _ width: Int, _ channels: Int, _ storage: Storage = .float32
   ) -> FeatureMap {
-    let count = images * height * width * channels
-    let base: UnsafeMutableRawPointer
-    switch storage {
-    case .float32: base = UnsafeMutableRawPointer(floats(count))
-    case .float16: base = UnsafeMutableRawPointer(arena.allocate(UInt16.self, count))
-    }
-    return FeatureMap(
-      base: base, storage: storage, images: images, height: height, width: width, channels: channels)
+    FeatureMap(
+      base: rows(images * height * width, channels, storage).base, storage: storage, images: images, height: height,
+      width: width, channels: channels)
   }
   /// A map of the same size and storage.
   package func featureMap(like other: FeatureMap, channels: Int? = nil) -> FeatureMap {

@@ -25,11 +25,12 @@ struct Attention {
     mask: AttentionMask = .none, _ run: Run
   ) {
     run.scratch {
-      let mixed = run.matrix(x.rows, x.columns)
+      let storage: Storage = query.isQuantized ? .float16 : .float32
+      let mixed = run.rows(x.rows, x.columns, storage)
       run.scratch {
-        let q = run.matrix(x.rows, x.columns)
-        let k = run.matrix(context?.rows ?? x.rows, x.columns)
-        let v = run.matrix(context?.rows ?? x.rows, x.columns)
+        let q = run.rows(x.rows, x.columns, storage)
+        let k = run.rows(context?.rows ?? x.rows, x.columns, storage)
+        let v = run.rows(context?.rows ?? x.rows, x.columns, storage)
         run.scratch {
           let input = run.activations(x, for: query.weights)
           query(input, into: q, run)
@@ -39,7 +40,7 @@ struct Attention {
         }
         run.attend(q, k, v, into: mixed, images: images, heads: heads, mask: mask, isInteger: query.isQuantized)
       }
-      output(.matrix(mixed), into: out, adding: residual, run)
+      output(.rows(mixed), into: out, adding: residual, run)
     }
   }
 }

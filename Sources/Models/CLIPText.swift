@@ -90,9 +90,10 @@ package struct CLIPText {
 
     func callAsFunction(_ x: Matrix, prompts: Int, _ run: Run) {
       run.scratch {
-        attention(norm1(x), images: prompts, into: StoredRows(x), adding: StoredRows(x), mask: .causal, run)
+        let rows = StoredRows(x)
+        attention(norm1(rows), images: prompts, into: rows, adding: rows, mask: .causal, run)
         let hidden = run.matrix(x.rows, feedIn.weights.shape.outputs)
-        feedIn(norm2(x), into: hidden, run)
+        feedIn(norm2(rows), into: hidden, run)
         run.apply(activation, to: hidden)
         feedOut(hidden, into: x, adding: x, run)
       }

@@ -15,8 +15,12 @@ package struct Linear {
   package var isQuantized: Bool { if case .int8 = weights.elements { true } else { false } }
 
   /// out = residual + x W^T + bias. `residual` may be `out`.
-  package func callAsFunction(_ x: Activations, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
+  package func callAsFunction(_ x: Activations, into out: StoredRows, adding residual: StoredRows? = nil, _ run: Run) {
     run.multiply(x, by: weights, through: .same(rows: out.rows), into: out, adding: residual)
+  }
+
+  package func callAsFunction(_ x: Activations, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
+    self(x, into: StoredRows(out), adding: residual.map { StoredRows($0) }, run)
   }
 
   package func callAsFunction(_ x: Matrix, into out: Matrix, adding residual: Matrix? = nil, _ run: Run) {
@@ -227,7 +231,7 @@ package struct LayerNorm {
   }
 
   /// `x` to be normalised where it is read.
-  package func callAsFunction(_ x: Matrix) -> RowSource {
+  package func callAsFunction(_ x: StoredRows) -> RowSource {
     precondition(x.columns == channels)
     return .layerNorm(x, gamma: gamma, beta: beta, epsilon: epsilon)
   }

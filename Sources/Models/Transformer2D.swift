@@ -26,20 +26,20 @@ struct Transformer2D {
   func callAsFunction(_ x: FeatureMap, context: Matrix, distinct: Int? = nil, _ run: Run) {
     let distinct = distinct ?? x.images
     run.scratch {
-      let tokens = run.matrix(x.pixels, x.channels)
+      let tokens = run.rows(x.pixels, x.channels, x.storage)
       let first = tokens.rows(0..<x.pixels / x.images * distinct)
       let alone = distinct < x.images ? run.unguided : run
       run.scratch { projectIn(.groupNorm(norm(x.images(0..<distinct), alone)), into: first, alone) }
       for (index, block) in blocks.enumerated() {
         if index == 0 {
           block.attendToItself(first, images: distinct, alone)
-          run.repeatRows(StoredRows(tokens), first: first.rows)
+          run.repeatRows(tokens, first: first.rows)
         } else {
           block.attendToItself(tokens, images: x.images, run)
         }
         block.attendToText(tokens, context: context, images: x.images, run)
       }
-      projectOut(.matrix(tokens), into: x.rows, adding: x.rows, run)
+      projectOut(.rows(tokens), into: x.rows, adding: x.rows, run)
     }
   }
 
@@ -64,15 +64,13 @@ struct Transformer2D {
     }
 
     /// The first third, in place: nothing of it depends on the text.
-    func attendToItself(_ x: Matrix, images: Int, _ run: Run) {
-      let rows = StoredRows(x)
-      selfAttention(norm1(x), images: images, into: rows, adding: rows, run)
+    func attendToItself(_ x: StoredRows, images: Int, _ run: Run) {
+      selfAttention(norm1(x), images: images, into: x, adding: x, run)
     }
 
     /// The rest, in place.
-    func attendToText(_ x: Matrix, context: Matrix, images: Int, _ run: Run) {
-      let rows = StoredRows(x)
-      crossAttention(norm2(x), context: context, images: images, into: rows, adding: rows, run)
+    func attendToText(_ x: StoredRows, context: Matrix, images: Int, _ run: Run) {
+      crossAttention(norm2(x), context: context, images: images, into: x, adding: x, run)
       run.scratch {
         let input = run.activations(norm3(x), for: feedIn.weights)
         let gated = run.multiplyGated(input, by: feedIn.weights, for: feedOut.weights)

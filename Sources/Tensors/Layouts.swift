@@ -55,6 +55,16 @@ package struct StoredRows: @unchecked Sendable {
     self.init(base: matrix.base, storage: .float32, rows: matrix.rows, columns: matrix.columns)
   }
   package func row(_ index: Int) -> UnsafeMutableRawPointer { base + index * columns * storage.bytes }
+  package func rows(_ range: Range<Int>) -> StoredRows {
+    precondition(range.lowerBound >= 0 && range.upperBound <= rows)
+    return StoredRows(base: row(range.lowerBound), storage: storage, rows: range.count, columns: columns)
+  }
+  package var bytes: Int { rows * columns * storage.bytes }
+  /// Themselves, where they are f32.
+  package var matrix: Matrix? {
+    guard storage == .float32 else { return nil }
+    return Matrix(base: base.assumingMemoryBound(to: Float.self), rows: rows, columns: columns)
+  }
 }
 
 /// One or two maps of one size, side by side on the channel axis, without a copy.

@@ -25,22 +25,26 @@ struct AttentionProblem: CustomStringConvertible {
   private var scale: Float { 1 / Float(headWidth).squareRoot() }
 
   private struct Inputs {
-    let q, k, v, out, bias, gate: Guarded<Float>
+    let q, k, v, out: Elements
+    let bias, gate: Guarded<Float>
   }
 
-  private func rows(_ count: Int, _ range: ClosedRange<Float>, _ random: inout Generator) -> Guarded<Float> {
+  private func rows(_ count: Int, _ range: ClosedRange<Float>, _ random: inout Generator) -> [Float] {
     var values = random.floats((count - 1) * stride + headWidth, range)
     if uneven {
       for i in values.indices { values[i] *= [1, 1e-3, 0, 1e-8, 30][i / stride % 5] }
     }
-    return Guarded(values)
+    return values
   }
 
-  private func inputs() -> Inputs {
+  private func inputs(halves: Bool = false) -> Inputs {
     var random = Generator(queries * 1000 + keys + headWidth)
+    let magnitude = halves ? min(magnitude, 1000) : magnitude
     return Inputs(
-      q: rows(queries, -magnitude...magnitude, &random), k: rows(keys, -magnitude...magnitude, &random),
-      v: rows(keys, -1...1, &random), out: rows(queries, -9...9, &random),
+      q: Elements(rows(queries, -magnitude...magnitude, &random), halves: halves),
+      k: Elements(rows(keys, -magnitude...magnitude, &random), halves: halves),
+      v: Elements(rows(keys, -1...1, &random), halves: halves),
+      out: Elements(rows(queries, -9...9, &random), halves: halves),
       bias: Guarded(random.floats(biased ? last + keys : 0, -4...4)),
       gate: Guarded(random.floats(biased ? queries : 0)))
   }
@@ -48,11 +52,12 @@ struct AttentionProblem: CustomStringConvertible {
   func run(_ table: KernelTable) -> [Float] {
     let x = inputs()
     let workspace = Guarded([Float](repeating: .nan, count: at_attention_workspace(queries, headWidth)))
+    func floats(_ x: Elements) -> UnsafeMutablePointer<Float> { x.base.assumingMemoryBound(to: Float.self) }
     withExtendedLifetime((x, workspace)) {
       call(
         table.attention,
         at_attention(
-          q: x.q.base, k: x.k.base, v: x.v.base, out: x.out.base, q_stride: stride, k_stride: stride,
+          q: floats(x.q), k: floats(x.k), v: floats(x.v), out: floats(x.out), q_stride: stride, k_stride: stride,
           v_stride: stride, out_stride: stride, queries: queries, keys: keys, head_width: headWidth,
           first_query: firstQuery, scale: scale, causal: causal, bias: biased ? x.bias.base + last : nil,
           gate: biased ? x.gate.base : nil, workspace: workspace.base))
@@ -61,40 +66,46 @@ struct AttentionProblem: CustomStringConvertible {
   }
 
   /// In integers: the packed tiles, and the result.
-  func runInt16(_ table: KernelTable) -> (tiles: [UInt8], out: [Float]) {
-    let x = inputs()
+  func runInt16(_ table: KernelTable, halves: Bool) -> (tiles: [UInt8], out: [Float]) {
+    let x = inputs(halves: halves)
+    let bytes = stride * (halves ? 2 : 4)
     let tile = Int(AT_ATTENTION_TILE)
     let tileBytes = at_attention_tile_bytes(headWidth)
     let tiles = Guarded([UInt8](repeating: 0xff, count: (keys + tile - 1) / tile * tileBytes))
     // A multiple of the alignment, so that the memory's end, which is that of a page, gives its beginning.
-    let bytes = (at_attention_int16_workspace(queries, headWidth) + 31) / 32 * 32
-    let workspace = Guarded([UInt8](repeating: 0xff, count: bytes))
+    let space = (at_attention_int16_workspace(queries, headWidth) + 31) / 32 * 32
+    let workspace = Guarded([UInt8](repeating: 0xff, count: space))
     withExtendedLifetime((x, tiles, workspace)) {
       for first in Swift.stride(from: 0, to: keys, by: tile) {
         call(
           table.attentionPack,
           at_attention_pack(
-            k: x.k.base + first * stride, v: x.v.base + first * stride, k_stride: stride, v_stride: stride,
-            count: min(tile, keys - first), head_width: headWidth, tile: tiles.base + first / tile * tileBytes))
+            k: x.k.base + first * bytes, v: x.v.base + first * bytes, k_stride: stride, v_stride: stride,
+            count: min(tile, keys - first), head_width: headWidth, tile: tiles.base + first / tile * tileBytes,
+            halves: halves))
       }
       call(
         table.attentionInt16,
         at_attention_int16(
           q: x.q.base, tiles: tiles.base, out: x.out.base, q_stride: stride, out_stride: stride, queries: queries,
           keys: keys, head_width: headWidth, first_query: firstQuery, scale: scale, causal: causal,
-          bias: biased ? x.bias.base + last : nil, gate: biased ? x.gate.base : nil, workspace: workspace.base))
+          bias: biased ? x.bias.base + last : nil, gate: biased ? x.gate.base : nil, workspace: workspace.base,
+          halves: halves))
     }
     return (tiles.elements, x.out.elements)
   }
 
   func expectAgreement(_ table: KernelTable) {
     expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(self)")
-    let (found, expected) = (runInt16(table), runInt16(Oracle.kernels))
-    if let i = found.tiles.indices.first(where: { found.tiles[$0] != expected.tiles[$0] }) {
-      let place = "tile \(i / at_attention_tile_bytes(headWidth)), byte \(i % at_attention_tile_bytes(headWidth))"
-      Issue.record("\(table.name): \(place) is \(found.tiles[i]), expected \(expected.tiles[i]): \(self)")
+    for halves in [false, true] {
+      let (found, expected) = (runInt16(table, halves: halves), runInt16(Oracle.kernels, halves: halves))
+      let name = "\(table.name), integers\(halves ? " of f16" : "")"
+      if let i = found.tiles.indices.first(where: { found.tiles[$0] != expected.tiles[$0] }) {
+        let place = "tile \(i / at_attention_tile_bytes(headWidth)), byte \(i % at_attention_tile_bytes(headWidth))"
+        Issue.record("\(name): \(place) is \(found.tiles[i]), expected \(expected.tiles[i]): \(self)")
+      }
+      expectSameBits(found.out, expected.out, "\(name): \(self)")
     }
-    expectSameBits(found.out, expected.out, "\(table.name), integers: \(self)")
   }
 }
 

@@ -84,7 +84,7 @@ private let unit = 0x1p-24
             table.attentionPack,
             at_attention_pack(
               k: memory.1.base + j * width, v: memory.2.base + j * width, k_stride: width, v_stride: width,
-              count: min(64, keys - j), head_width: width, tile: tiles.base + j / 64 * tileBytes))
+              count: min(64, keys - j), head_width: width, tile: tiles.base + j / 64 * tileBytes, halves: false))
         }
         call(
           table.attentionInt16,
@@ -92,7 +92,7 @@ private let unit = 0x1p-24
             q: memory.0.base, tiles: tiles.base, out: out.base, q_stride: width, out_stride: width, queries: queries,
             keys: keys, head_width: width, first_query: first, scale: scale, causal: isCausal,
             bias: isBiased ? memory.3.base + keys : nil, gate: isBiased ? memory.4.base : nil,
-            workspace: workspace.base))
+            workspace: workspace.base, halves: false))
       }
       return out.elements
     }
@@ -232,14 +232,14 @@ private let unit = 0x1p-24
               table.attentionPack,
               at_attention_pack(
                 k: memory.1.base + j * width, v: memory.2.base + j * width, k_stride: width, v_stride: width,
-                count: min(64, count - j), head_width: width, tile: tiles.base + j / 64 * tileBytes))
+                count: min(64, count - j), head_width: width, tile: tiles.base + j / 64 * tileBytes, halves: false))
           }
           call(
             table.attentionInt16,
             at_attention_int16(
               q: memory.0.base, tiles: tiles.base, out: out.base, q_stride: width, out_stride: width, queries: 1,
               keys: count, head_width: width, first_query: 0, scale: 1 / Float(width), causal: false, bias: nil,
-              gate: nil, workspace: workspace.base))
+              gate: nil, workspace: workspace.base, halves: false))
         }
         // All values are equal, and so is their mean; each is at its limit, so no code is rounded.
         #expect(

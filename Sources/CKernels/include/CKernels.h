@@ -157,17 +157,18 @@ static inline size_t at_attention_tile_bytes(size_t head_width) {
 
 // `count` keys and values of one head -> tile, 32-byte aligned.
 typedef struct {
-  const float *k, *v;
+  const void *k, *v; // f32, or f16 where `halves`
   size_t k_stride, v_stride; // elements between rows
   size_t count, head_width;
   void *tile;
+  bool halves;
 } at_attention_pack;
 
 // One head as in at_attention, from packed tiles.
 typedef struct {
-  const float *q;
+  const void *q; // f32, or f16 where `halves`
   const void *tiles;
-  float *out;
+  void *out; // as q
   size_t q_stride, out_stride; // elements between rows
   size_t queries, keys, head_width;
   size_t first_query; // the index of q's first row in the sequence: for the causal mask and the bias
@@ -176,6 +177,7 @@ typedef struct {
   const float *_Nullable bias;
   const float *_Nullable gate;
   void *workspace; // at_attention_int16_workspace(queries, head_width) bytes, 32-byte aligned
+  bool halves; // f16 results are rounded to nearest even, at most 65504 in magnitude
 } at_attention_int16;
 
 static inline size_t at_attention_int16_workspace(size_t queries, size_t head_width) {
