@@ -34,16 +34,21 @@ KERNEL_INLINE float greatest_magnitude(bool halves, const void *x, size_t first,
     greatest = greater(magnitude(load_elements(halves, x, first + i, count - i)), greatest);
   return greatest_lane(greatest);
 }
-KERNEL_INLINE float greatest_of_rows(bool halves, const void *x, size_t stride, size_t rows, size_t count) {
-  float greatest = 0;
+KERNEL_INLINE float greatest_of_rows(const bool halves, const void *x, size_t stride, size_t rows, size_t count) {
+  floats greatest = all(0);
   for (size_t j = 0; j < rows; j++) {
-    const float other = greatest_magnitude(halves, x, j * stride, count);
-    greatest = other > greatest ? other : greatest;
+    for (size_t d = 0; d < count; d += 8)
+      greatest = greater(magnitude(load_elements(halves, x, j * stride + d, count - d)), greatest);
   }
-  return greatest;
+  return greatest_lane(greatest);
 }
 
-// `count` elements from the `first` on as s16, rounded to the nearest, and zeros up to a multiple of eight.
+// Eight elements from the `first` on times `factor`, to the nearest integers; zeros beyond `count`.
+KERNEL_INLINE integers code(const bool halves, const void *x, size_t first, size_t count, floats factor) {
+  return integers_of(add(mul(load_elements(halves, x, first, count), factor), all(rounding_magic)));
+}
+
+// `count` elements from the `first` on as s16, and zeros up to a multiple of eight.
 KERNEL_INLINE void code_row(bool halves, const void *x, size_t first, size_t count, float factor, int16_t *codes) {
   for (size_t i = 0; i < count; i += 8) {
     const floats scaled = mul(load_elements(halves, x, first + i, count - i), all(factor));
@@ -51,41 +56,57 @@ KERNEL_INLINE void code_row(bool halves, const void *x, size_t first, size_t cou
   }
 }
 
-enum { LONGEST = 1024 }; // channels of a head that are coded at a time
-
-KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
-  const size_t pairs = at_attention_pairs(a->head_width), width = at_attention_values(a->head_width);
-  memset(a->tile, 0, at_attention_tile_bytes(a->head_width));
-  int16_t *keys = (int16_t *)a->tile + TILE_HEADER, *values = keys + pairs * TILE * 2;
-  const coding value = coding_for(greatest_of_rows(a->halves, a->v, a->v_stride, a->count, a->head_width), AT_VALUE_LIMIT);
-  const int32_t key_exponent = exponent_for(greatest_of_rows(a->halves, a->k, a->k_stride, a->count, a->head_width),
-                                            (float)at_attention_limit(a->head_width));
-  const float key_factor = power_of_two(key_exponent);
-  *(float *)a->tile = value.scale;
-  ((int32_t *)a->tile)[1] = key_exponent;
-  int16_t codes[2][LONGEST + 8];
-  for (size_t j = 0; j < a->count; j++) {
-    for (size_t begin = 0; begin < a->head_width; begin += LONGEST) {
-      const size_t count = a->head_width - begin < LONGEST ? a->head_width - begin : LONGEST;
-      code_row(a->halves, a->k, j * a->k_stride + begin, count, key_factor, codes[0]);
-      for (size_t d = 0; d < count; d += 2)
-        memcpy(keys + ((begin + d) / 2 * TILE + j) * 2, codes[0] + d, 2 * sizeof codes[0][0]);
-    }
-  }
-  for (size_t j = 0; j < a->count; j += 2) {
-    for (size_t begin = 0; begin < a->head_width; begin += LONGEST) {
-      const size_t count = a->head_width - begin < LONGEST ? a->head_width - begin : LONGEST;
-      const size_t first = j * a->v_stride + begin;
-      code_row(a->halves, a->v, first, count, value.inverse, codes[0]);
-      if (j + 1 < a->count) code_row(a->halves, a->v, first + a->v_stride, count, value.inverse, codes[1]);
-      else memset(codes[1], 0, sizeof codes[1]);
-      int16_t *both = values + (j / 2 * width + begin) * 2;
-      for (size_t d = 0; d < count; d++) {
-        both[2 * d] = codes[0][d];
-        both[2 * d + 1] = codes[1][d];
+// Eight keys and eight pairs of channels at a time, so that keys lie side by side.
+KERNEL_INLINE void pack_keys(const bool halves, const at_attention_pack *a, float factor, int16_t *keys) {
+  const size_t pairs = at_attention_pairs(a->head_width);
+  for (size_t j = 0; j < a->count; j += 8) {
+    for (size_t d = 0; d < a->head_width; d += 16) {
+      floats rows[8];
+      UNROLLED for (size_t i = 0; i < 8; i++) {
+        const size_t first = (j + i) * a->k_stride + d;
+        const size_t count = j + i < a->count ? a->head_width - d : 0;
+        const integers low = code(halves, a->k, first, count, all(factor));
+        const integers high = code(halves, a->k, first + 8, count > 8 ? count - 8 : 0, all(factor));
+        rows[i] = as_floats(narrow(low, high));
+      }
+      transpose(rows);
+      UNROLLED for (size_t i = 0; i < 8; i++) {
+        if (d / 2 + i < pairs) store_shorts(keys + ((d / 2 + i) * TILE + j) * 2, as_shorts(rows[i]));
       }
     }
   }
+}
+
+KERNEL_INLINE void pack_values(const bool halves, const at_attention_pack *a, float factor, int16_t *values) {
+  const size_t width = at_attention_values(a->head_width);
+  for (size_t j = 0; j < a->count; j += 2) {
+    for (size_t d = 0; d < a->head_width; d += 8) {
+      const size_t first = j * a->v_stride + d, count = a->head_width - d;
+      const integers even = code(halves, a->v, first, count, all(factor));
+      const integers odd = code(halves, a->v, first + a->v_stride, j + 1 < a->count ? count : 0, all(factor));
+      store_shorts(values + (j / 2 * width + d) * 2, interleave(even, odd));
+    }
+  }
+}
+
+KERNEL_INLINE void pack(const bool halves, const at_attention_pack *a) {
+  const float greatest_key = greatest_of_rows(halves, a->k, a->k_stride, a->count, a->head_width);
+  const float greatest_value = greatest_of_rows(halves, a->v, a->v_stride, a->count, a->head_width);
+  const int32_t exponent = exponent_for(greatest_key, (float)at_attention_limit(a->head_width));
+  const coding value = coding_for(greatest_value, AT_VALUE_LIMIT);
+  // All of a whole tile is written below, but for what its head has to spare.
+  const size_t head = TILE_HEADER * sizeof(int16_t);
+  memset(a->tile, 0, a->count < TILE ? at_attention_tile_bytes(a->head_width) : head);
+  *(float *)a->tile = value.scale;
+  ((int32_t *)a->tile)[1] = exponent;
+  int16_t *keys = (int16_t *)a->tile + TILE_HEADER;
+  pack_keys(halves, a, power_of_two(exponent), keys);
+  pack_values(halves, a, value.inverse, keys + at_attention_pairs(a->head_width) * TILE * 2);
+}
+
+KERNEL void KERNEL_NAME(attention_pack)(const at_attention_pack *a) {
+  if (a->halves) pack(true, a);
+  else pack(false, a);
 }
 
 KERNEL_INLINE void take_queries(const at_attention_int16 *a, const coded_state *s) {

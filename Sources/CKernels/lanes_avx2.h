@@ -130,6 +130,10 @@ typedef __m256i shorts;
 
 // Those of a, then those of b, saturated.
 KERNEL_INLINE shorts narrow(integers a, integers b) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8); }
+// The low halves of a and of b, by turns.
+KERNEL_INLINE shorts interleave(integers a, integers b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+KERNEL_INLINE floats as_floats(shorts x) { return _mm256_castsi256_ps(x); }
+KERNEL_INLINE shorts as_shorts(floats x) { return _mm256_castps_si256(x); }
 KERNEL_INLINE void store_shorts(int16_t *x, shorts v) { _mm256_storeu_si256((__m256i *)x, v); }
 KERNEL_INLINE shorts all_shorts(int16_t x) { return _mm256_set1_epi16(x); }
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) { return _mm256_add_epi16(a, b); }
@@ -150,10 +154,12 @@ KERNEL_INLINE int32_t sum_integers(integers x) {
   return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-// Integers of 16 bits held in the mantissas of magic-rounded floats.
+// Integers held in the mantissas of magic-rounded floats.
+KERNEL_INLINE integers integers_of(floats rounded) {
+  return _mm256_sub_epi32(_mm256_castps_si256(rounded), _mm256_castps_si256(all(12582912.0f)));
+}
 KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
-  const __m256i magic = _mm256_castps_si256(all(12582912.0f));
-  const __m256i q = _mm256_sub_epi32(_mm256_castps_si256(rounded), magic);
+  const __m256i q = integers_of(rounded);
   _mm_storeu_si128((__m128i *)x, _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1)));
 }
 

@@ -164,6 +164,17 @@ typedef struct {
 KERNEL_INLINE shorts narrow(integers a, integers b) {
   return (shorts){vqmovn_high_s32(vqmovn_s32(a.low), a.high), vqmovn_high_s32(vqmovn_s32(b.low), b.high)};
 }
+// The low halves of a and of b, by turns.
+KERNEL_INLINE shorts interleave(integers a, integers b) {
+  return (shorts){vreinterpretq_s16_s32(vsliq_n_s32(a.low, b.low, 16)),
+                  vreinterpretq_s16_s32(vsliq_n_s32(a.high, b.high, 16))};
+}
+KERNEL_INLINE floats as_floats(shorts x) {
+  return (floats){vreinterpretq_f32_s16(x.low), vreinterpretq_f32_s16(x.high)};
+}
+KERNEL_INLINE shorts as_shorts(floats x) {
+  return (shorts){vreinterpretq_s16_f32(x.low), vreinterpretq_s16_f32(x.high)};
+}
 KERNEL_INLINE void store_shorts(int16_t *x, shorts v) {
   vst1q_s16(x, v.low);
   vst1q_s16(x + 8, v.high);
@@ -185,12 +196,15 @@ KERNEL_INLINE shorts halved(shorts n) {
 
 KERNEL_INLINE int32_t sum_integers(integers x) { return vaddvq_s32(vaddq_s32(x.low, x.high)); }
 
-// Integers of 16 bits held in the mantissas of magic-rounded floats.
-KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
+// Integers held in the mantissas of magic-rounded floats.
+KERNEL_INLINE integers integers_of(floats rounded) {
   const int32x4_t magic = vreinterpretq_s32_f32(vdupq_n_f32(12582912.0f));
-  const int32x4_t low = vsubq_s32(vreinterpretq_s32_f32(rounded.low), magic);
-  const int32x4_t high = vsubq_s32(vreinterpretq_s32_f32(rounded.high), magic);
-  vst1q_s16(x, vqmovn_high_s32(vqmovn_s32(low), high));
+  return (integers){vsubq_s32(vreinterpretq_s32_f32(rounded.low), magic),
+                    vsubq_s32(vreinterpretq_s32_f32(rounded.high), magic)};
+}
+KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
+  const integers q = integers_of(rounded);
+  vst1q_s16(x, vqmovn_high_s32(vqmovn_s32(q.low), q.high));
 }
 
 KERNEL_INLINE void transpose4(float32x4_t *a, float32x4_t *b, float32x4_t *c, float32x4_t *d) {

@@ -195,6 +195,13 @@ typedef integers shorts;
 KERNEL_INLINE shorts narrow(integers a, integers b) {
   return (shorts){_mm_packs_epi32(a.low, a.high), _mm_packs_epi32(b.low, b.high)};
 }
+// The low halves of a and of b, by turns.
+KERNEL_INLINE shorts interleave(integers a, integers b) {
+  return (shorts){_mm_blend_epi16(a.low, _mm_slli_epi32(b.low, 16), 0xaa),
+            _mm_blend_epi16(a.high, _mm_slli_epi32(b.high, 16), 0xaa)};
+}
+KERNEL_INLINE floats as_floats(shorts x) { return (floats){_mm_castsi128_ps(x.low), _mm_castsi128_ps(x.high)}; }
+KERNEL_INLINE shorts as_shorts(floats x) { return (shorts){_mm_castps_si128(x.low), _mm_castps_si128(x.high)}; }
 KERNEL_INLINE void store_shorts(int16_t *x, shorts v) { store_integers((int32_t *)x, v); }
 KERNEL_INLINE shorts all_shorts(int16_t x) { return (shorts){_mm_set1_epi16(x), _mm_set1_epi16(x)}; }
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) {

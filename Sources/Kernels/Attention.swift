@@ -62,12 +62,13 @@ extension Run {
       for image in 0..<images {
         parallel(.attention, heads * tiles) { range in
           for item in range {
-            let (head, part) = item.quotientAndRemainder(dividingBy: tiles)
+            // Head after head of the same rows, whose memory is read in order.
+            let (part, head) = item.quotientAndRemainder(dividingBy: heads)
             let first = image * keys + part * tile
             var a = at_attention_pack(
               k: k.row(first) + head * headBytes, v: v.row(first) + head * headBytes, k_stride: k.columns,
               v_stride: v.columns, count: min(tile, keys - part * tile), head_width: headWidth,
-              tile: packed + item * tileBytes, halves: halves)
+              tile: packed + (head * tiles + part) * tileBytes, halves: halves)
             kernels.attentionPack(&a)
           }
         }

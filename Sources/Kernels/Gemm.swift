@@ -243,9 +243,9 @@ struct BlockProduct {
 
   func slicing(_ panels: Range<Int>, threads: Int) -> Slicing {
     let wanted = (8 * threads).roundedUp(to: blocks) / blocks
-    // Whole tiles, of two panels or of four.
-    let share = panels.count / max(1, wanted)
-    let slice = max(2, share.roundedUp(to: share < 4 ? 2 : 4))
+    // Whole tiles; of four panels, which all kernels take in whole tiles, where slices are large enough.
+    let share = max(1, panels.count / max(1, wanted))
+    let slice = share.roundedUp(to: share < 4 ? kernels.tilePanels : 4)
     return Slicing(product: self, panels: panels, slice: slice, slices: panels.count.roundedUp(to: slice) / slice)
   }
 

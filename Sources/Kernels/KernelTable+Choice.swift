@@ -111,6 +111,7 @@ extension KernelTable {
         name: "avx512vnni", by: at_gemm_int8_avx512vnni, ceiling: at_ceiling_int8_avx512vnni
       ).attending(
         by: at_attention_int16_avx512vnni, packing: at_attention_pack_avx2, ceiling: at_ceiling_int16_avx512vnni)
+      table.tilePanels = 4
       table.quantizeRows = at_quantize_rows_avx512vnni
       table.widen = at_widen_avx512vnni
       table.channelSums = at_channel_sums_avx512vnni

@@ -25,6 +25,8 @@ package struct KernelTable: Sendable {
   package var attention: @convention(c) @Sendable (UnsafePointer<at_attention>) -> Void
   package var attentionPack: @convention(c) @Sendable (UnsafePointer<at_attention_pack>) -> Void
   package var attentionInt16: @convention(c) @Sendable (UnsafePointer<at_attention_int16>) -> Void
+  /// Panels of weights that the products in int8 take side by side at their full rate.
+  package var tilePanels = 2
   /// Of the products in int8 and of `attentionInt16`, where they are written for instructions of the processor.
   package var ceilings: (int8: Ceiling, int8Pairs: Ceiling, int8Fours: Ceiling, int16: Ceiling)?
 }
