@@ -50,7 +50,7 @@ package struct KernelBenchmark {
 
   package var kernelName: String { kernels.name }
 
-  /// The int8 product at one shape, with weights of one form.
+  /// The int8 product at one shape, with weights of one form and results of f16, as quantised models keep them.
   package func rate(_ shape: Shape, _ form: CodeForm) throws(AudioTokenError) -> Rate {
     let taps = shape.side == nil ? 1 : 9
     let matrix = MatrixShape(outputs: shape.outputs, inputs: shape.inputs, taps: taps)
@@ -65,7 +65,7 @@ package struct KernelBenchmark {
       let x = run.matrix(shape.rows, shape.inputs)
       run.serial { for i in 0..<x.count { x.base[i] = Float(i &* 7919 % 255) } }
       let quantized = Activations.quantized(run.quantize(.matrix(x)))
-      let out = run.matrix(shape.rows, shape.outputs)
+      let out = run.rows(shape.rows, shape.outputs, .float16)
       return { run.multiply(quantized, by: weights.packed, through: window, into: out) }
     }
     return try measure(

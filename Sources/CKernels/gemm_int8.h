@@ -200,7 +200,7 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const bool jo
   }
 }
 
-// To the second cache: what is joined next.
+// To the second cache: what is multiplied by next.
 TILE_INLINE void fetch_share(const at_gemm *a, tile_run *t) {
   const size_t panel_bytes = a->taps * a->inputs * AT_PANEL;
   UNROLLED for (size_t p = 0; p < TILE_PANELS; p++) {
@@ -217,7 +217,7 @@ TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, cons
     t.first += step;
   }
   for (; t.first < t.end; t.first += step) {
-    if (JOINS && t.next) fetch_share(a, &t);
+    if (rows == TILE_ROWS && t.next) fetch_share(a, &t);
     tile(kind, between, false, rows, vectors, a, &t, s);
   }
 }
@@ -266,21 +266,21 @@ static const tiles tiles_of[TILE_VECTORS][TILE_ROWS] = {
 };
 #endif
 
+enum { FETCHED_FROM = 1 << 19 }; // bytes of a matrix that second caches may lose between one block of rows and the next
+
+// What the run that comes after reads of weights, where it is of full width.
+static inline void will_read(const at_gemm *a, size_t panel_end, size_t tiles, tile_run *t) {
+  const size_t tap_bytes = a->inputs * AT_PANEL, panel_bytes = a->taps * tap_bytes;
+  const bool is_last_tap = t->tap + 1 == a->taps, is_last = is_last_tap && t->panel + 2 * TILE_PANELS > panel_end;
+  if (a->panels * panel_bytes < FETCHED_FROM || tiles == 0 || is_last) return;
+  t->next = t->weights + tap_bytes + (is_last_tap ? (TILE_PANELS - 1) * panel_bytes : 0);
+  t->share = (tap_bytes / LINE + tiles - 1) / tiles * LINE;
+}
+
 #ifdef GEMM_REST
 typedef struct {
   _Alignas(64) int8_t of[MOST_INPUTS * TILE_PANELS * AT_PANEL];
 } joined_panels;
-
-enum { FETCHED_FROM = 1 << 20 }; // bytes of a matrix that the second cache does not keep from one block of rows to the next
-
-// What the run that comes after has of weights, where it is of full width.
-static inline void will_read(const at_gemm *a, size_t panel_end, size_t tiles, tile_run *t) {
-  const size_t tap_bytes = a->inputs * AT_PANEL, panel_bytes = a->taps * tap_bytes;
-  const bool is_last_tap = t->tap + 1 == a->taps;
-  if (a->panels * panel_bytes < FETCHED_FROM || (is_last_tap && t->panel + 2 * TILE_PANELS > panel_end)) return;
-  t->next = t->weights + tap_bytes + (is_last_tap ? (TILE_PANELS - 1) * panel_bytes : 0);
-  t->share = (tap_bytes / LINE + tiles - 1) / tiles * LINE;
-}
 #endif
 
 void GEMM_NAME(const at_gemm *a) {
@@ -310,8 +310,8 @@ void GEMM_NAME(const at_gemm *a) {
       t.weights = (const int8_t *)a->weights + (panel * a->taps + tap) * a->inputs * AT_PANEL;
 #ifdef GEMM_REST
       t.joined = joined.of;
-      will_read(a, panel_end, whole / tile_indices, &t);
 #endif
+      will_read(a, panel_end, whole / tile_indices, &t);
       of_rows[TILE_ROWS - 1](a, t, &s);
       t.first = whole, t.end = indices;
       if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, t, &s);
