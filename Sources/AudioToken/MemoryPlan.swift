@@ -33,8 +33,9 @@ public struct MemoryPlan: Sendable {
 }
 
 extension Pipeline {
-  /// For stacks, temporary copies and the pages that the system maps around those that are read.
-  private static var reserve: Int { 2 << 20 }
+  /// For stacks, temporary copies, what the heap keeps of them, and the pages that the system maps around those that are
+  /// read.
+  private static var reserve: Int { 3 << 20 }
 
   /// Plans a picture, or a token alone, in `limit` bytes of resident memory; nil: in what is free.
   /// - Throws: where `limit` is less than it takes, the least that would do.
@@ -52,7 +53,7 @@ extension Pipeline {
     let fast = needs(plan, isFrugal: false)
     let least = needs(plan, isFrugal: true)
     // A PNG file is there twice for a moment, and may be as large as its pixels.
-    let minimum = max(least.map { base + $0.arena + $0.leastWindow }.max() ?? base, base + 2 * held)
+    let minimum = max(least.map { base + $0.besideWeights + $0.leastWindow }.max() ?? base, base + 2 * held)
     if let limit, limit < minimum { throw refusal(limit, minimum, plan, sheet) }
     let usable = SystemMemory.available().usable
     if held > 0, limit == nil, base + 2 * held > usable {
@@ -63,12 +64,12 @@ extension Pipeline {
           + "--scale.")
     }
     let allowed = max(limit ?? usable, minimum)
-    let isFrugal = fast.contains { base + $0.arena + $0.leastWindow > allowed }
+    let isFrugal = fast.contains { base + $0.besideWeights + $0.leastWindow > allowed }
     let stages = (isFrugal ? least : fast).map { need in
-      let window = max(need.leastWindow, min(need.weights, allowed - base - need.arena))
+      let window = max(need.leastWindow, min(need.weights, allowed - base - need.besideWeights))
       return MemoryPlan.Stage(
         step: need.step, weights: need.weights, arena: need.arenaOfStage, window: window,
-        peak: base + need.arena + window, least: need.leastWindow)
+        peak: base + need.besideWeights + window, least: need.leastWindow)
     }
     return MemoryPlan(stages: stages, base: base, minimum: minimum, isFrugal: isFrugal, allowed: allowed)
   }
@@ -93,7 +94,11 @@ extension Pipeline {
     let arenaOfStage: Int
     /// The largest so far: memory that a stage has used is kept for the next.
     let arena: Int
+    /// What it reads or gives that lies outside the arena.
+    let held: Int
     let leastWindow: Int
+
+    var besideWeights: Int { arena + held }
   }
 
   private func needs(_ plan: Plan?, isFrugal: Bool) -> [Need] {
@@ -111,6 +116,7 @@ extension Pipeline {
       let tensors = tensors(of: step)
       return Need(
         step: step, weights: tensors.reduce(0) { $0 + $1.byteCount }, arenaOfStage: arena, arena: largest,
+        held: step == .beats || step == .projector ? featureBytes : 0,
         leastWindow: leastWindow(step, tensors, tokens: plan.map { $0.images * $0.prompts[0].count } ?? 0))
     }
   }

@@ -136,6 +136,12 @@ public final class Pipeline {
     configuration.beats.tokens(frames: FilterBank.frames(samples: Waveform.count), bins: FilterBank.bins)
   }
 
+  /// Of the features of a sound, and of the filter bank that they come from.
+  var featureBytes: Int {
+    let bank = FilterBank.frames(samples: Waveform.count) * FilterBank.bins
+    return (bank + audioTokens * configuration.beats.featureWidth) * MemoryLayout<Float>.stride
+  }
+
   /// [tokens, feature width] -> [token width]
   func token(
     _ features: [Float], _ progress: (Progress) -> Void
