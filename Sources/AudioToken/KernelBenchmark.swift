@@ -79,19 +79,22 @@ package struct KernelBenchmark {
       }, body)
   }
 
-  /// Self-attention of eight heads on one image.
+  /// Self-attention of eight heads on one image, of f16 as in quantised models.
   package func attentionRate(tokens: Int, headWidth: Int) throws(AudioTokenError) -> Rate {
     let columns = 8 * headWidth
     return try measure(
       "attention \(tokens) x \(tokens), 8 heads of \(headWidth)", products: 2 * tokens * tokens * columns,
       ceiling: kernels.ceilings?.int16
     ) { run in
-      let x = (0..<3).map { _ in run.matrix(tokens, columns) }
+      let x = (0..<3).map { _ in run.rows(tokens, columns, .float16) }
       run.serial {
         var generator = NoiseGenerator(seed: 1)
-        for x in x { x.base.update(from: generator.normal(count: x.count), count: x.count) }
+        for x in x {
+          let halves = generator.normal(count: tokens * columns).map { Oracle.narrow($0) }
+          x.base.assumingMemoryBound(to: UInt16.self).update(from: halves, count: halves.count)
+        }
       }
-      let out = run.matrix(tokens, columns)
+      let out = run.rows(tokens, columns, .float16)
       return { run.attend(x[0], x[1], x[2], into: out, images: 1, heads: 8, isInteger: true) }
     }
   }

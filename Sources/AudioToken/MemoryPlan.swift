@@ -13,7 +13,8 @@ public struct MemoryPlan: Sendable {
     public let arena: Int
     /// Bytes of weights that are in memory at once.
     public let window: Int
-    /// Resident memory of the process, at most.
+    /// Resident memory of the process, at most: weights and activations, the plan's base, and what a stage reads or gives
+    /// outside the arena.
     public let peak: Int
     /// The smallest window that the stage runs with.
     let least: Int

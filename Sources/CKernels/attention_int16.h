@@ -150,8 +150,12 @@ KERNEL_INLINE void distances_coded(const int rows, const at_attention_int16 *a, 
     }
     UNROLLED for (int r = 0; r < rows; r++) {
       const int32_t shift = distance_shift(s->exponent[query + (size_t)r], t->key_exponent);
+      int32_t *distances = s->distances + r * TILE + j;
       UNROLLED for (int i = 0; i < VECTORS; i++)
-        store_integers(s->distances + r * TILE + j + 8 * (size_t)i, shift_right(sum[r][i], shift));
+        store_integers(distances + 8 * i, shift < LEAST_SHIFT ? sum[r][i] : shift_right(sum[r][i], shift));
+      if (shift < LEAST_SHIFT) {
+        for (int i = 0; i < 8 * VECTORS; i++) distances[i] = large_distance(distances[i], shift);
+      }
     }
   }
 }

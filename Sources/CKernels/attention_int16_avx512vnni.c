@@ -124,6 +124,7 @@ typedef struct {
   size_t pairs;
   sight sight[VECTORS];
   integers shift[VECTORS];
+  bool is_large; // whether a shift is below LEAST_SHIFT
 } meeting;
 
 KERNEL_INLINE meeting meeting_of(const at_attention_int16 *a, const query_group *g, const packed_tile *t) {
@@ -133,9 +134,18 @@ KERNEL_INLINE meeting meeting_of(const at_attention_int16 *a, const query_group 
     // As distance_shift.
     const integers offset = all_integers(t->key_exponent - AT_DISTANCE_BITS);
     const integers shift = add_integers(load_integers(g->exponent + v * LANES), offset);
-    m.shift[v] = _mm512_max_epi32(all_integers(LEAST_SHIFT), lesser_integers(shift, all_integers(MOST_SHIFT)));
+    m.shift[v] = lesser_integers(shift, all_integers(MOST_SHIFT));
+    m.is_large = m.is_large || _mm512_cmplt_epi32_mask(shift, all_integers(LEAST_SHIFT)) != 0;
   }
   return m;
+}
+
+__attribute__((noinline)) KERNEL static integers any_distances(integers products, integers shift) {
+  int32_t d[LANES], by[LANES];
+  store_integers(d, products);
+  store_integers(by, shift);
+  for (int i = 0; i < LANES; i++) d[i] = by[i] < LEAST_SHIFT ? large_distance(d[i], by[i]) : d[i] >> by[i];
+  return load_integers(d);
 }
 
 KERNEL_INLINE integers bias_steps(const meeting *m, int v, size_t key) {
@@ -161,7 +171,8 @@ KERNEL_INLINE void distances_of(const meeting *m, size_t j, integers d[COLUMNS][
     }
   }
   UNROLLED for (int k = 0; k < COLUMNS; k++) {
-    UNROLLED for (int v = 0; v < VECTORS; v++) d[k][v] = _mm512_srav_epi32(d[k][v], m->shift[v]);
+    UNROLLED for (int v = 0; v < VECTORS; v++)
+      d[k][v] = m->is_large ? any_distances(d[k][v], m->shift[v]) : _mm512_srav_epi32(d[k][v], m->shift[v]);
   }
   if (m->a->bias == NULL && !m->a->causal && j + COLUMNS <= t->count) return;
   UNROLLED for (int k = 0; k < COLUMNS; k++) {

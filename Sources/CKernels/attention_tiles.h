@@ -57,11 +57,19 @@ static inline float power_of_two(int32_t exponent) {
 }
 
 // Products of codes with these exponents, shifted right by so much, are distances, of at most 2^29: with a bias of at
-// most 2^28 there is room for their differences in 32 bits.
-enum { LEAST_SHIFT = 2, MOST_SHIFT = 31 };
+// most 2^28 there is room for their differences in 32 bits. Where factors are so large that the shift is below LEAST_SHIFT,
+// a distance may be beyond, and is then the largest.
+enum { LEAST_SHIFT = 2, MOST_SHIFT = 31, FARTHEST_SEEN = 1 << 29 };
 static inline int32_t distance_shift(int32_t query_exponent, int32_t key_exponent) {
   const int32_t shift = query_exponent + key_exponent - AT_DISTANCE_BITS;
-  return shift < LEAST_SHIFT ? LEAST_SHIFT : shift > MOST_SHIFT ? MOST_SHIFT : shift;
+  return shift > MOST_SHIFT ? MOST_SHIFT : shift;
+}
+// For a shift below LEAST_SHIFT; where it is negative, to the left.
+static inline int32_t large_distance(int32_t product, int32_t shift) {
+  const int32_t left = shift > 0 ? 0 : shift < -29 ? 29 : -shift, right = shift > 0 ? shift : 0;
+  const int32_t most = (FARTHEST_SEEN >> left) << right;
+  const int32_t kept = product > most ? most : product < -most ? -most : product;
+  return (kept >> right) * (1 << left);
 }
 
 enum { FARTHEST = 1 << 30 }; // beyond all distances: that of a key that is not seen

@@ -60,7 +60,7 @@ typedef struct {
   const int8_t *weights; // of the file: the first panel's at that tap
   int8_t *joined;        // [inputs / 4][vectors][LANES][4], or nothing: the first tile puts them there
   const int8_t *next;    // what is read after these weights, for each tile to fetch a share of; or NULL
-  size_t share;          // of a panel, in bytes
+  size_t share, left;    // of a panel, in bytes; all that is to be fetched of one
 } tile_run;
 
 // The rows of a tile: `rows` from the first on, or in a paired product half as many and those that hold the differences
@@ -203,10 +203,12 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const bool jo
 // To the second cache: what is multiplied by next.
 TILE_INLINE void fetch_share(const at_gemm *a, tile_run *t) {
   const size_t panel_bytes = a->taps * a->inputs * AT_PANEL;
+  const size_t share = t->share < t->left ? t->share : t->left;
   UNROLLED for (size_t p = 0; p < TILE_PANELS; p++) {
-    for (size_t at = 0; at < t->share; at += LINE) __builtin_prefetch(t->next + p * panel_bytes + at, 0, 2);
+    for (size_t at = 0; at < share; at += LINE) __builtin_prefetch(t->next + p * panel_bytes + at, 0, 2);
   }
-  t->next += t->share;
+  t->next += share;
+  t->left -= share;
 }
 
 TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, const int rows, const int vectors,
@@ -268,12 +270,14 @@ static const tiles tiles_of[TILE_VECTORS][TILE_ROWS] = {
 
 enum { FETCHED_FROM = 1 << 19 }; // bytes of a matrix that second caches may lose between one block of rows and the next
 
-// What the run that comes after reads of weights, where it is of full width.
+// What the run that comes after reads of weights, where it is of full width; `tiles` fetch them.
 static inline void will_read(const at_gemm *a, size_t panel_end, size_t tiles, tile_run *t) {
   const size_t tap_bytes = a->inputs * AT_PANEL, panel_bytes = a->taps * tap_bytes;
-  const bool is_last_tap = t->tap + 1 == a->taps, is_last = is_last_tap && t->panel + 2 * TILE_PANELS > panel_end;
-  if (a->panels * panel_bytes < FETCHED_FROM || tiles == 0 || is_last) return;
+  const bool is_last_tap = t->tap + 1 == a->taps;
+  const size_t end = t->panel + (is_last_tap ? 2 : 1) * TILE_PANELS;
+  if (a->panels * panel_bytes < FETCHED_FROM || tiles == 0 || end > panel_end) return;
   t->next = t->weights + tap_bytes + (is_last_tap ? (TILE_PANELS - 1) * panel_bytes : 0);
+  t->left = tap_bytes;
   t->share = (tap_bytes / LINE + tiles - 1) / tiles * LINE;
 }
 
@@ -311,7 +315,7 @@ void GEMM_NAME(const at_gemm *a) {
 #ifdef GEMM_REST
       t.joined = joined.of;
 #endif
-      will_read(a, panel_end, whole / tile_indices, &t);
+      if (whole > 0) will_read(a, panel_end, whole / tile_indices - JOINS, &t);
       of_rows[TILE_ROWS - 1](a, t, &s);
       t.first = whole, t.end = indices;
       if (rest > 0) of_rows[(a->paired ? 2 * rest : rest) - 1](a, t, &s);

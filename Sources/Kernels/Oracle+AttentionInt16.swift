@@ -62,9 +62,11 @@ extension Oracle {
   }
 
   /// How far a key lies below a query's score of zero, in steps of 2^-11 of an exponent of two: a product of codes with
-  /// these exponents, of the negative query, shifted right; at most 2^29. Scores beyond 2^17 count as smaller ones.
+  /// these exponents, of the negative query, shifted right; at most 2^29, which a score of 2^18 has.
   static func distance(_ product: Int32, _ queryExponent: Int32, _ keyExponent: Int32) -> Int32 {
-    product >> min(max(queryExponent + keyExponent - Int32(AT_DISTANCE_BITS), 2), 31)
+    let shift = min(max(queryExponent + keyExponent - Int32(AT_DISTANCE_BITS), -29), 31)
+    let shifted = shift < 0 ? Int64(product) << -shift : Int64(product) >> shift
+    return Int32(min(max(shifted, -(1 << 29)), 1 << 29))
   }
 
   /// What the gated bias adds to a distance, of at most 2^28 in magnitude.

@@ -129,7 +129,7 @@ package enum Oracle {
   }
 
   /// The nearest IEEE binary16, ties to even; what is too large becomes the largest.
-  static func narrow(_ x: Float) -> UInt16 { Float16(min(max(x, -65504), 65504)).bitPattern }
+  package static func narrow(_ x: Float) -> UInt16 { Float16(min(max(x, -65504), 65504)).bitPattern }
 
   static func widen(_ a: at_widen) {
     for i in 0..<a.count { a.out[i] = widen(a.x[i]) }

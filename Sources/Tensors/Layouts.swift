@@ -59,7 +59,6 @@ package struct StoredRows: @unchecked Sendable {
     precondition(range.lowerBound >= 0 && range.upperBound <= rows)
     return StoredRows(base: row(range.lowerBound), storage: storage, rows: range.count, columns: columns)
   }
-  package var bytes: Int { rows * columns * storage.bytes }
   /// Themselves, where they are f32.
   package var matrix: Matrix? {
     guard storage == .float32 else { return nil }

@@ -157,7 +157,7 @@ struct AttentionProblem: CustomStringConvertible {
     }
   }
 
-  @Test("Rows of very different size keep their own", arguments: variants)
+  @Test("Rows of very different size are coded alike", arguments: variants)
   func unevenRows(_ table: KernelTable) {
     for (queries, keys, width) in [(5, 64, 8), (9, 130, 40), (4, 3, 1), (6, 77, 161)] {
       for causal in [false, true] {

@@ -215,6 +215,15 @@ struct GemmProblem: CustomStringConvertible {
     }
   }
 
+  @Test("Matrices too large for the caches are multiplied alike", arguments: variants)
+  func largeMatrices(_ table: KernelTable) {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
+      for rows in [8, 21] {
+        GemmProblem(kind: kind, rows: rows, outputs: 272, inputs: 1028, taps: 2, seed: rows).expectAgreement(table)
+      }
+    }
+  }
+
   @Test("A layer split over threads writes only its own columns", arguments: variants)
   func panelRanges(_ table: KernelTable) {
     for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours, .float32, .float16] {

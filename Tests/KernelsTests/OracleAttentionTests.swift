@@ -16,17 +16,24 @@ private let unit = 0x1p-24
     let isBiased: Bool
     let first: Int
     let q, k, v, bias, gate: [Float]
-    var scale: Float { 1 / Float(width).squareRoot() }
+    let scale: Float
 
     init(_ queries: Int, _ keys: Int, _ width: Int, causal: Bool, biased: Bool, spread: Float = 2) {
       var random = Generator(keys)
       (self.queries, self.keys, self.width, isCausal, isBiased) = (queries, keys, width, causal, biased)
       first = causal ? 3 : 0
+      scale = 1 / Float(width).squareRoot()
       q = random.floats(queries * width, -spread...spread)
       k = random.floats(keys * width, -spread...spread)
       v = random.floats(keys * width)
       bias = random.floats(2 * keys, -3...3)
       gate = random.floats(queries)
+    }
+
+    /// One query that sees all keys.
+    init(q: [Float], k: [Float], v: [Float], keys: Int, width: Int, scale: Float) {
+      (queries, self.keys, self.width, isCausal, isBiased, first) = (1, keys, width, false, false, 0)
+      (self.q, self.k, self.v, bias, gate, self.scale) = (q, k, v, [], [], scale)
     }
 
     func visible(_ query: Int) -> Int { isCausal ? min(keys, first + query + 1) : keys }
@@ -215,11 +222,12 @@ private let unit = 0x1p-24
 
   @Test("The largest codes of queries, keys, weights and values do not overflow", arguments: KernelTable.available)
   func largestCodes(_ table: KernelTable) {
-    // All of one sign and magnitude: each code is at its limit, each weight is one, and sums are the largest there are.
-    // Scores grow until fourteen bits are nothing beside them.
+    // All of one sign and magnitude: each code is at its limit, each weight the largest, and sums are the largest there
+    // are. Scores grow until those of all other sizes are nothing beside them.
     for width in [1, 2, 3, 8, 9, 40, 64, 160, 512] {
-      for signed in [3, -3, 3e3, -3e3, 4e3, 5e3, 7e3, 1e4, 2e4, -2e4, 1e15] as [Float] {
-        let (count, size, sign) = (130, signed.magnitude, signed < 0 ? Float(-1) : 1)
+      let limit = at_attention_limit(width)
+      for (sign, power) in [(1, -9), (-1, -9), (1, -4), (1, 0), (-1, 0), (1, 3), (-1, 3), (1, 40)] as [(Float, Float)] {
+        let (count, size) = (130, Float(limit) * Float(Glibc.exp2(Double(power))))
         let (q, k) = ([Float](repeating: size, count: width), [Float](repeating: sign * size, count: count * width))
         let memory = (Guarded(q), Guarded(k), Guarded([Float](repeating: sign * 7, count: count * width)))
         let tileBytes = at_attention_tile_bytes(width)
@@ -238,14 +246,36 @@ private let unit = 0x1p-24
             table.attentionInt16,
             at_attention_int16(
               q: memory.0.base, tiles: tiles.base, out: out.base, q_stride: width, out_stride: width, queries: 1,
-              keys: count, head_width: width, first_query: 0, scale: 1 / Float(width), causal: false, bias: nil,
-              gate: nil, workspace: workspace.base, halves: false))
+              keys: count, head_width: width, first_query: 0, scale: 0.69314, causal: false, bias: nil, gate: nil,
+              workspace: workspace.base, halves: false))
         }
+        // Log2(e) times the scale is just below one, so that a query's code is rounded to its limit.
+        let code = tiles.elements.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 64, as: Int16.self) }
+        #expect(Float(code) == sign * Float(limit), "width \(width)")
         // All values are equal, and so is their mean; each is at its limit, so no code is rounded.
         #expect(
           out.elements.allSatisfy { abs(Double($0) - Double(sign) * 7) <= 7 * 20 * unit },
-          "width \(width), size \(signed)")
+          "width \(width), size \(size)")
       }
     }
+  }
+
+  @Test("Outliers of queries and keys in channels of their own leave scores alone", arguments: KernelTable.available)
+  func outlyingChannels(_ table: KernelTable) {
+    // Whole numbers, which are their own codes: with a scale that is next to one in powers of two, the score of key j is
+    // j % 7.
+    let (width, keys, outlier) = (512, 100, Float(2047))
+    var q = [Float](repeating: 0, count: width)
+    var k = [Float](repeating: 0, count: keys * width)
+    (q[0], q[2]) = (outlier, 1)
+    for j in 0..<keys { (k[j * width + 1], k[j * width + 2]) = (outlier, Float(j % 7)) }
+    let v = (0..<keys * width).map { Float($0 / width % 7) }
+    let head = Head(q: q, k: k, v: v, keys: keys, width: width, scale: 0.69314)
+    let exact = (0..<7).map { Glibc.exp2(Double($0)) }
+    let counts = (0..<7).map { rest in Double((0..<keys).filter { $0 % 7 == rest }.count) }
+    let total = zip(exact, counts).reduce(0) { $0 + $1.0 * $1.1 }
+    let mean = (0..<7).reduce(0) { $0 + Double($1) * exact[$1] * counts[$1] } / total
+    // Weights within 1.85e-4 and half a unit of 16370, values within half a step of 6 / 2047, scores within a step.
+    #expect(head.int16(table).allSatisfy { abs(Double($0) - mean) < 0.02 })
   }
 }

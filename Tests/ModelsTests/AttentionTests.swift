@@ -32,9 +32,11 @@ import Testing
     isInteger: Bool
   ) -> [Bounded] {
     let width = p.heads * p.headWidth
-    // In integers each factor of a score is off by half a step of its row, a little more where it is rounded itself.
+    // In integers each factor of a score is off by half a step, of which there are more than half of `steps` up to the
+    // largest; a distance is rounded down by a step at most, and its bias by half a step.
     let steps = min((Double(Int32.max) / Double(p.headWidth)).squareRoot().rounded(.down), 32_767)
-    let codeError = isInteger ? 0.51 * Double(p.spread) / steps : 0
+    let codeError = isInteger ? 1.01 * Double(p.spread) / steps : 0
+    let distanceError = isInteger ? (mask == .gatedBias ? 1.5 : 1) * log(2) * 0x1p-11 : 0
     var result = [Bounded](repeating: Bounded(value: 0, error: 0), count: p.images * p.queries * width)
     for item in 0..<p.images * p.heads * p.queries {
       let (image, rest) = item.quotientAndRemainder(dividingBy: p.heads * p.queries)
@@ -60,7 +62,7 @@ import Testing
           size += added.magnitude
         }
         scores.append(score)
-        scoreError = max(scoreError, coding + Double(isInteger ? 12 : p.headWidth + 4) * 0x1p-24 * size)
+        scoreError = max(scoreError, coding + distanceError + Double(isInteger ? 12 : p.headWidth + 4) * 0x1p-24 * size)
       }
       let highest = scores.max() ?? 0
       let weights = scores.map { exp($0 - highest) }
@@ -86,18 +88,19 @@ import Testing
 
   /// How far the mean of `values` may be off in integers. `weights` are those of the scores' softmax, the largest is 1.
   ///
-  /// Each weight w is off by a factor, that of its score and of a power of two (1.1e-4) for itself and for each tile after
-  /// it, and by half of 2^-14; with the sum D of the weights as computed, the mean m moves by sum |change of w| |v - m| / D.
-  /// Each value is off by half a step of 1 / 1023 of the largest.
+  /// Each weight w is off by a factor, that of its score, of its polynomial (1.85e-4) and of a power of two (1.1e-4) for each
+  /// tile after it, and by half of what the largest has 16370 of; with the sum D of the weights as computed, the mean m
+  /// moves by sum |change of w| |v - m| / D. Each value is off by half a step of 1 / 2047 of the largest.
   private func integerError(
     _ weights: [Double], _ values: [Double], _ mean: Double, _ scoreError: Double, spread: Double
   ) -> Double {
     let tiles = Double(weights.count / 64 + 2)
-    let factor = exp(2 * scoreError + 1.2e-4 * tiles) - 1
-    let lost = Double(weights.count) * 0x1p-15
+    let factor = exp(2 * scoreError + 1.85e-4 + 1.2e-4 * tiles) - 1
+    let half = 0.501 / 16_370
+    let lost = Double(weights.count) * half
     let sum = max(1, weights.reduce(0, +) * (1 - factor) - lost)
-    let change = zip(weights, values).reduce(0) { $0 + (factor * $1.0 + 0x1p-15) * ($1.1 - mean).magnitude }
-    return change / sum + 0.51 * spread / 1023 + 6 * tiles * 0x1p-24 * spread
+    let change = zip(weights, values).reduce(0) { $0 + (factor * $1.0 + half) * ($1.1 - mean).magnitude }
+    return change / sum + 0.51 * spread / 2047 + 6 * tiles * 0x1p-24 * spread
   }
 
   private func check(_ p: Problem, _ mask: Mask, isInteger: Bool, seed: Int) throws {
@@ -159,7 +162,7 @@ import Testing
         run.matrix(1, 1, [sign * 2000]), run.matrix(100, 1, [Float](repeating: 1, count: 100)),
         run.matrix(100, 1, v), into: out, images: 1, heads: 1, isInteger: isInteger)
       // Integers: half a step of the largest value in each tile.
-      #expect((out.elements[0] - 49.5).magnitude < (isInteger ? 0.51 * 99 / 1023 : 1e-4))
+      #expect((out.elements[0] - 49.5).magnitude < (isInteger ? 0.51 * 99 / 2047 : 1e-4))
     }
   }
 }

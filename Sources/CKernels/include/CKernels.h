@@ -130,7 +130,7 @@ static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
 
 // Attention in integers: queries and keys are s16, scaled by a power of two a query and a tile of keys, and values s16 with
 // a scale a tile. Integer sums are exact. The softmax is taken in powers of two: how far a score lies below the largest is a
-// whole number of 2^-11 of an exponent, and its weight a whole number that `attention_weight` of the oracle defines. A
+// whole number of 2^-11 of an exponent, and its weight a whole number that the oracle's attentionWeight defines. A
 // tile is packed once for all queries:
 //   float   value_scale
 //   int32_t key_exponent, and 14 unused: codes are keys times 2^key_exponent
