@@ -27,13 +27,6 @@ static coded_state state_in(const at_attention_int16 *a) {
   return s;
 }
 
-// Of `count` elements from the `first` on.
-KERNEL_INLINE float greatest_magnitude(bool halves, const void *x, size_t first, size_t count) {
-  floats greatest = all(0);
-  for (size_t i = 0; i < count; i += 8)
-    greatest = greater(magnitude(load_elements(halves, x, first + i, count - i)), greatest);
-  return greatest_lane(greatest);
-}
 KERNEL_INLINE float greatest_of_rows(const bool halves, const void *x, size_t stride, size_t rows, size_t count) {
   floats greatest = all(0);
   for (size_t j = 0; j < rows; j++) {
@@ -46,14 +39,6 @@ KERNEL_INLINE float greatest_of_rows(const bool halves, const void *x, size_t st
 // Eight elements from the `first` on times `factor`, to the nearest integers; zeros beyond `count`.
 KERNEL_INLINE integers code(const bool halves, const void *x, size_t first, size_t count, floats factor) {
   return integers_of(add(mul(load_elements(halves, x, first, count), factor), all(rounding_magic)));
-}
-
-// `count` elements from the `first` on as s16, and zeros up to a multiple of eight.
-KERNEL_INLINE void code_row(bool halves, const void *x, size_t first, size_t count, float factor, int16_t *codes) {
-  for (size_t i = 0; i < count; i += 8) {
-    const floats scaled = mul(load_elements(halves, x, first + i, count - i), all(factor));
-    store_int16(codes + i, add(scaled, all(rounding_magic)));
-  }
 }
 
 // Eight keys and eight pairs of channels at a time, so that keys lie side by side.
@@ -120,7 +105,8 @@ KERNEL_INLINE void take_queries(const at_attention_int16 *a, const coded_state *
     int16_t codes[8], *row = s->codes + i * stride;
     for (size_t d = 0; d < a->head_width; d += 8) {
       const size_t count = stride - d < 8 ? stride - d : 8;
-      code_row(a->halves, a->q, first + d, a->head_width - d < 8 ? a->head_width - d : 8, factor, codes);
+      const floats scaled = mul(load_elements(a->halves, a->q, first + d, a->head_width - d), all(factor));
+      store_int16(codes, add(scaled, all(rounding_magic)));
       memcpy(row + d, codes, count * sizeof *codes);
     }
     s->exponent[i] = exponent;

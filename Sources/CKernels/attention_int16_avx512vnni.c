@@ -27,7 +27,8 @@ typedef struct {
 } query_group;
 
 // For one group after the other: how far a tile's keys are beyond the nearest ones, [TILE][QUERIES], where the queries
-// of both vectors lie as `pack` puts them; then their weights, still to be divided by the normaliser, [TILE / 2][QUERIES][2].
+// of both vectors lie as `pack_queries` puts them; then their weights, still to be divided by the normaliser,
+// [TILE / 2][QUERIES][2].
 typedef int16_t *group_scratch;
 
 static size_t group_bytes(size_t head_width) {
@@ -50,14 +51,6 @@ static query_group group_at(const at_attention_int16 *a, group_scratch scratch, 
   g.gate = g.correction + QUERIES;
   g.sums = g.gate + QUERIES;
   return g;
-}
-
-// Of `count` elements from the `first` on.
-KERNEL_INLINE float greatest_magnitude(bool halves, const void *x, size_t first, size_t count) {
-  floats greatest = all(0);
-  for (size_t i = 0; i < count; i += LANES)
-    greatest = greater(magnitude(load_elements(halves, x, first + i, count - i)), greatest);
-  return greatest_lane(greatest);
 }
 
 KERNEL static void take_queries(const at_attention_int16 *a, const query_group *g) {
@@ -196,9 +189,9 @@ KERNEL static void find_nearest(const meeting *m, size_t keys, integers least[VE
   }
 }
 
-KERNEL_INLINE shorts pack(integers first, integers second) { return _mm512_packs_epi32(first, second); }
+KERNEL_INLINE shorts pack_queries(integers first, integers second) { return _mm512_packs_epi32(first, second); }
 // In the order of queries, of which each half of a vector's quarters has four.
-KERNEL_INLINE void unpack(shorts packed, integers v[VECTORS]) {
+KERNEL_INLINE void unpack_queries(shorts packed, integers v[VECTORS]) {
   const __m512i sign = _mm512_srai_epi16(packed, 15);
   v[0] = _mm512_unpacklo_epi16(packed, sign);
   v[1] = _mm512_unpackhi_epi16(packed, sign);
@@ -214,7 +207,7 @@ KERNEL static shorts go_beyond(const meeting *m, const integers nearest[VECTORS]
     distances_of(m, j, d);
     UNROLLED for (int k = 0; k < COLUMNS; k++) {
       UNROLLED for (int v = 0; v < VECTORS; v++) d[k][v] = subtract_integers(d[k][v], half_beyond[v]);
-      const shorts beyond = pack(d[k][0], d[k][1]);
+      const shorts beyond = pack_queries(d[k][0], d[k][1]);
       store_shorts(scratch + (j + (size_t)k) * QUERIES, beyond);
       least = _mm512_min_epi16(least, beyond);
     }
@@ -259,7 +252,7 @@ KERNEL_INLINE bool soften_group(const meeting *m, group_scratch scratch) {
   weigh_tile(t->count, nearer, scratch, sum);
   const bool moved = t->first == 0 || is_far || _mm512_test_epi16_mask(nearer, nearer) != 0;
   integers by[VECTORS];
-  unpack(nearer, by);
+  unpack_queries(nearer, by);
   UNROLLED for (int v = 0; v < VECTORS; v++) {
     least[v] = add_integers(least[v], by[v]);
     floats correction = mul(to_float(subtract_integers(least[v], before[v])), all(1 / steps_of_distance));

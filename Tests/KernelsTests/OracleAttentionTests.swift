@@ -275,7 +275,18 @@ private let unit = 0x1p-24
     let counts = (0..<7).map { rest in Double((0..<keys).filter { $0 % 7 == rest }.count) }
     let total = zip(exact, counts).reduce(0) { $0 + $1.0 * $1.1 }
     let mean = (0..<7).reduce(0) { $0 + Double($1) * exact[$1] * counts[$1] } / total
-    // Weights within 1.85e-4 and half a unit of 16370, values within half a step of 6 / 2047, scores within a step.
-    #expect(head.int16(table).allSatisfy { abs(Double($0) - mean) < 0.02 })
+    // A weight is off by a factor, that of its distance and of the least, each rounded by a step or off by the scale's 1e-5
+    // of six, and of two tiles; and by half a unit. With D, the sum of the weights, of which the largest is one, the mean m
+    // moves by sum |change of w| |v - m| / D; values are off by half a step of 6 / 2047.
+    let ofDistances: Double = 2 * Glibc.log(2) * (0x1p-11 + 6e-5)
+    let factor: Double = Glibc.exp(ofDistances + 1.85e-4 + 2.3e-4) - 1
+    let half = 0.501 / Double(AT_LARGEST_WEIGHT)
+    var moved = 0.0
+    for score in 0..<7 {
+      let change = factor * exact[score] / 64 + half
+      moved += counts[score] * change * abs(Double(score) - mean)
+    }
+    let bound = moved / (total / 64) + 0.51 * 6 / Double(AT_VALUE_LIMIT)
+    #expect(head.int16(table).allSatisfy { abs(Double($0) - mean) <= bound })
   }
 }
