@@ -12,10 +12,12 @@ package struct SystemMemory: Sendable {
   /// All that is free but an eighth, and 32 MiB at least, which are left to others.
   package var usable: Int { free - max(32 << 20, free / 8) }
 
-  package static func available(root: String = "") -> SystemMemory {
+  /// - Parameters:
+  ///   - root: what the files of the system are under.
+  ///   - own: bytes that this process holds, which count as free.
+  package static func available(root: String = "", own: Int = ProcessMemory.now().resident) -> SystemMemory {
     let information = keyed(root + "/proc/meminfo", scale: 1024)
     let total = information["MemTotal"] ?? 0
-    let own = ProcessMemory.now().resident
     var free = (information["MemAvailable"] ?? total) + own
     var limit: Int?
     for group in groups(root) where group.limit < total {

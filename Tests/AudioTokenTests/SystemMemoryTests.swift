@@ -6,6 +6,7 @@ import Testing
 /// What the machine is said to have free, from files as the kernel writes them.
 @Suite struct SystemMemoryTests {
   private static let total = 8_000_000 * 1024
+  private static let own = 12_345_678
 
   /// A root folder with the files of `groups`: path to content.
   private func free(_ files: [String: String]) throws -> (free: Int, limit: Int?) {
@@ -17,15 +18,13 @@ import Testing
       try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
       try Data(content.utf8).write(to: file)
     }
-    let own = ProcessMemory.now().resident
-    let memory = SystemMemory.available(root: root.path)
+    let memory = SystemMemory.available(root: root.path, own: Self.own)
     #expect(memory.total == Self.total)
-    // This process itself may have grown by a few pages meanwhile.
-    return (memory.free - own, memory.limit)
+    return (memory.free, memory.limit)
   }
 
   private func expect(_ found: (free: Int, limit: Int?), _ free: Int, limit: Int?) {
-    #expect(abs(found.free - free) < 8 << 20)
+    #expect(found.free == free + Self.own)
     #expect(found.limit == limit)
   }
 
