@@ -65,15 +65,16 @@ KERNEL_INLINE floats quick_gelu(floats x) { return divide(x, add(all(1), exp_of(
 
 // ReferenceMath.gelu
 KERNEL_INLINE floats gelu(floats x) {
-  const floats z = mul(magnitude(x), all(0.70710678f));
-  const floats t = divide(all(1), add(all(1), mul(all(0.3275911f), z)));
-  floats p = all(1.061405429f);
-  p = add(mul(p, t), all(-1.453152027f));
-  p = add(mul(p, t), all(1.421413741f));
-  p = add(mul(p, t), all(-0.284496736f));
-  p = add(mul(p, t), all(0.254829592f));
-  const floats tail = mul(mul(p, t), exp_of(negative(mul(z, z))));
-  const floats erf = sub(all(1), tail);
-  const floats half = mul(all(0.5f), x);
-  return add(half, mul(magnitude(half), erf));
+  const floats a = magnitude(x);
+  floats u = all(2.3977927e-6f);
+  u = add(mul(u, a), all(-1.0464588e-5f));
+  u = add(mul(u, a), all(6.814575e-5f));
+  u = add(mul(u, a), all(1.8196677e-4f));
+  u = add(mul(u, a), all(8.881295e-4f));
+  u = add(mul(u, a), all(8.656796e-3f));
+  u = add(mul(u, a), all(4.4766475e-2f));
+  u = add(mul(u, a), all(9.9735275e-2f));
+  u = mul(u, a);
+  UNROLLED for (int i = 0; i < 3; i++) u = mul(u, add(u, all(2)));
+  return sub(greater(x, all(0)), divide(mul(all(0.5f), a), add(u, all(1))));
 }

@@ -62,10 +62,13 @@ KERNEL_INLINE float greatest_lane(floats v) { return _mm512_reduce_max_ps(v); }
 // Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
 KERNEL_INLINE void store_codes(uint8_t *q, const floats rounded[4], int32_t zero) {
   const __m512i shift = _mm512_sub_epi32(_mm512_set1_epi32(zero), _mm512_castps_si512(all(12582912.0f)));
-  UNROLLED for (int j = 0; j < 4; j++) {
-    const __m512i code = _mm512_add_epi32(_mm512_castps_si512(rounded[j]), shift);
-    _mm_storeu_si128((__m128i *)q + j, _mm512_cvtusepi32_epi8(_mm512_max_epi32(code, _mm512_setzero_si512())));
-  }
+  __m512i code[4];
+  UNROLLED for (int j = 0; j < 4; j++) code[j] = _mm512_add_epi32(_mm512_castps_si512(rounded[j]), shift);
+  // Packing goes by quarters of a register: the first of all four vectors, then the second.
+  const __m512i quarters =
+    _mm512_packus_epi16(_mm512_packs_epi32(code[0], code[1]), _mm512_packs_epi32(code[2], code[3]));
+  const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(q, _mm512_permutexvar_epi32(in_order, quarters));
 }
 
 KERNEL_INLINE integers zeros(void) { return _mm512_setzero_si512(); }

@@ -145,17 +145,26 @@ extension Run {
         let pairs = product.isPaired ? scratch + rows.count * 2 * width : nil
         product.compute(
           rows, tile, into: .init(storage: .float32, out: scratch, pairs: pairs, residual: nil, pairResidual: nil))
-        let count = rows.count * (product.isPaired ? 2 : 1)
-        var gate = at_gated_gelu(x: scratch, out: scratch, rows: count, columns: width)
-        kernels.gatedGELU(&gate)
-        let plain = Matrix(base: scratch, rows: rows.count, columns: width)
-        quantize(plain, into: out, at: rows.lowerBound)
-        guard product.isPaired else { continue }
-        let paired = Matrix(base: scratch + plain.count, rows: rows.count, columns: width)
-        quantize(paired, minus: plain, into: out, at: input.rows / 2 + rows.lowerBound)
+        // A few rows at a time, which stay in the first cache.
+        let step = max(1, 4096 / width)
+        for first in stride(from: 0, to: rows.count, by: step) {
+          let count = min(step, rows.count - first)
+          let plain = gate(scratch + first * 2 * width, rows: count, columns: width)
+          quantize(plain, into: out, at: rows.lowerBound + first)
+          guard let pairs else { continue }
+          let paired = gate(pairs + first * 2 * width, rows: count, columns: width)
+          quantize(paired, minus: plain, into: out, at: input.rows / 2 + rows.lowerBound + first)
+        }
       }
     }
     return .quantized(out)
+  }
+
+  /// [rows, 2 * columns] -> [rows, columns], where they were.
+  private func gate(_ x: UnsafeMutablePointer<Float>, rows: Int, columns: Int) -> Matrix {
+    var gate = at_gated_gelu(x: x, out: x, rows: rows, columns: columns)
+    kernels.gatedGELU(&gate)
+    return Matrix(base: x, rows: rows, columns: columns)
   }
 
   private func paddingRow(for x: Activations, _ shape: MatrixShape) -> UnsafeRawPointer {

@@ -160,17 +160,18 @@ package enum Portable {
 
   @inline(__always)
   static func gelu(_ x: Lanes) -> Lanes {
-    let z = magnitude(x) * 0.707_106_78
-    let t = 1 / (1 + 0.327_591_1 * z)
-    var p = Lanes(repeating: 1.061_405_429)
-    p = p * t + -1.453_152_027
-    p = p * t + 1.421_413_741
-    p = p * t + -0.284_496_736
-    p = p * t + 0.254_829_592
-    let tail = (p * t) * exp(negative(z * z))
-    let erf = 1 - tail
-    let half = 0.5 * x
-    return half + magnitude(half) * erf
+    let a = magnitude(x)
+    var u = Lanes(repeating: 2.397_792_7e-6)
+    u = u * a + -1.046_458_8e-5
+    u = u * a + 6.814_575e-5
+    u = u * a + 1.819_667_7e-4
+    u = u * a + 8.881_295e-4
+    u = u * a + 8.656_796e-3
+    u = u * a + 4.476_647_5e-2
+    u = u * a + 9.973_527_5e-2
+    u = u * a
+    for _ in 0..<3 { u = u * (u + 2) }
+    return x.replacing(with: 0, where: x .<= 0) - (0.5 * a) / (u + 1)
   }
 
   @inline(__always)
