@@ -53,27 +53,80 @@ static query_group group_at(const at_attention_int16 *a, group_scratch scratch, 
   return g;
 }
 
+// A vector's queries, or what there is of them; zeros for the others.
+typedef struct {
+  const at_attention_int16 *a;
+  size_t first, count;
+} query_rows;
+
+KERNEL_INLINE floats query_elements(const bool halves, const query_rows *rows, size_t q, size_t d) {
+  const size_t width = rows->a->head_width, row = rows->first + (q < rows->count ? q : 0);
+  return load_elements(halves, rows->a->q, row * rows->a->q_stride + d, q < rows->count && d < width ? width - d : 0);
+}
+
+KERNEL_INLINE floats greatest_magnitudes(const bool halves, const query_rows *rows) {
+  floats greatest[LANES];
+  for (size_t q = 0; q < LANES; q++) {
+    greatest[q] = all(0);
+    for (size_t d = 0; d < rows->a->head_width; d += LANES)
+      greatest[q] = greater(magnitude(query_elements(halves, rows, q, d)), greatest[q]);
+  }
+  transpose(greatest);
+  UNROLLED for (int half = LANES / 2; half > 0; half /= 2) {
+    UNROLLED for (int i = 0; i < half; i++) greatest[i] = greater(greatest[i], greatest[i + half]);
+  }
+  return greatest[0];
+}
+
+// exponent_for and power_of_two, in lanes.
+KERNEL_INLINE integers exponents_for(floats greatest, float limit) {
+  const integers bits = _mm512_srli_epi32(_mm512_castps_si512(divide(all(limit), greatest)), 23);
+  const __mmask16 usable = _mm512_cmp_ps_mask(greatest, all(1e-30f), _CMP_GT_OQ);
+  return _mm512_maskz_max_epi32(usable, subtract_integers(bits, all_integers(127)), all_integers(-126));
+}
+KERNEL_INLINE floats powers_of_two(integers exponent) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(add_integers(exponent, all_integers(127)), 23));
+}
+
+KERNEL_INLINE floats query_codes(const bool halves, const query_rows *rows, size_t q, size_t d, float factor) {
+  __m256i codes[2];
+  UNROLLED for (size_t i = 0; i < 2; i++) {
+    const floats x = query_elements(halves, rows, q, d + i * LANES);
+    codes[i] = narrow_rounded(add(mul(x, all(factor)), all(rounding_magic)));
+  }
+  return _mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(codes[0]), codes[1], 1));
+}
+
+KERNEL_INLINE void code_queries(const bool halves, const query_rows *rows, const query_group *g, size_t lane) {
+  const size_t pairs = at_attention_pairs(rows->a->head_width);
+  const float scale = rows->a->scale * log2_e;
+  const float limit = (float)at_attention_limit(rows->a->head_width);
+  const integers exponent = exponents_for(mul(greatest_magnitudes(halves, rows), all(scale)), limit);
+  store_integers(g->exponent + lane, exponent);
+  float factor[LANES];
+  store_floats(factor, negative(mul(all(scale), powers_of_two(exponent))));
+  for (size_t first = 0; first < pairs; first += LANES) {
+    floats pair[LANES];
+    for (size_t q = 0; q < LANES; q++) pair[q] = query_codes(halves, rows, q, 2 * first, factor[q]);
+    transpose(pair);
+    for (size_t p = 0; p < LANES && first + p < pairs; p++)
+      store_pairs(g->codes + ((first + p) * QUERIES + lane) * 2, _mm512_castps_si512(pair[p]));
+  }
+}
+
 KERNEL static void take_queries(const at_attention_int16 *a, const query_group *g) {
-  const size_t pairs = at_attention_pairs(a->head_width), width = at_attention_values(a->head_width);
-  const float scale = a->scale * log2_e;
+  for (size_t lane = 0; lane < QUERIES; lane += LANES) {
+    const size_t count = g->count < lane ? 0 : g->count - lane;
+    const query_rows rows = {a, g->first + (count > 0 ? lane : 0), count < LANES ? count : LANES};
+    if (a->halves) code_queries(true, &rows, g, lane);
+    else code_queries(false, &rows, g, lane);
+  }
   for (size_t i = 0; i < QUERIES; i++) {
-    const size_t first = (g->first + i) * a->q_stride;
-    const bool exists = i < g->count;
-    const float greatest = exists ? greatest_magnitude(a->halves, a->q, first, a->head_width) : 0;
-    g->exponent[i] = exponent_for(greatest * scale, (float)at_attention_limit(a->head_width));
-    const floats factor = all(-(scale * power_of_two(g->exponent[i])));
-    for (size_t d = 0; d < 2 * pairs; d += LANES) {
-      const size_t count = exists ? (a->head_width > d ? a->head_width - d : 0) : 0;
-      const floats rounded = add(mul(load_elements(a->halves, a->q, first + d, count), factor), all(rounding_magic));
-      int32_t codes[LANES / 2];
-      _mm256_storeu_si256((__m256i *)codes, narrow_rounded(rounded));
-      for (size_t p = 0; p < LANES / 2 && d / 2 + p < pairs; p++)
-        __builtin_memcpy(g->codes + ((d / 2 + p) * QUERIES + i) * 2, &codes[p], sizeof codes[p]);
-    }
-    g->gate[i] = a->bias && exists ? a->gate[g->first + i] * gate_steps : 0;
+    g->gate[i] = a->bias && i < g->count ? a->gate[g->first + i] * gate_steps : 0;
     g->nearest[i] = FARTHEST;
     g->normaliser[i] = 0;
   }
+  const size_t width = at_attention_values(a->head_width);
   for (size_t d = 0; d < width; d++) {
     UNROLLED for (int v = 0; v < VECTORS; v++) store_floats(g->sums + d * QUERIES + v * LANES, all(0));
   }
