@@ -135,7 +135,7 @@ extension Run {
     let out = quantizedRows(input.rows, width, isPaired: input.isPaired)
     let product = BlockProduct(
       x: x, weights: weights, window: .same(rows: input.rows), rows: input.rows, bias: weights.bias,
-      padding: paddingRow(for: x, weights.shape), kernels: kernels, scratchColumns: 2 * width)
+      padding: paddingRow(for: x, weights.shape), kernels: kernels, scratchColumns: 2 * width, threads: pool.threads)
     let tile = BlockProduct.Tile(group: 0, panels: 0..<weights.shape.panels)
     parallel(
       .linear, product.blocks, scratch: product.blockFloats, products: input.rows * weights.shape.products
@@ -191,6 +191,8 @@ struct BlockProduct {
 
   /// The columns of a block's result where that has to stay in the caches too.
   var scratchColumns: Int?
+  /// Threads that there are to be blocks for, at least one each: 1 where columns are shared out too.
+  var threads = 1
 
   /// What a block's activations may take of the second cache: three eighths of a share, and 192 KiB at least.
   private static let blockBytes = max(at_second_cache_bytes() / 8 * 3, 192 << 10)
@@ -205,6 +207,7 @@ struct BlockProduct {
       // At least so many that reading the weights again for each block is not what takes the time.
       most = max((1 << 20) / (scratchColumns * MemoryLayout<Float>.stride), 128) / ways
     }
+    most = min(most, blockedRows.roundedUp(to: threads) / threads)
     most = min(max(most / 4 * 4, 16), Int(AT_GEMM_ROWS) / ways)
     let blocks = blockedRows.roundedUp(to: most) / most
     return (blockedRows.roundedUp(to: blocks) / blocks).roundedUp(to: 4)
