@@ -17,15 +17,21 @@ enum { SPINS = 2000, LINE = 64, STACK_BYTES = 1 << 20 };
 #define GATE_AWAITED 0x40000000u // the caller sleeps until the gate is empty
                                  // the other bits count the helpers inside
 
+// The pieces that one worker takes first; others help when they are done with theirs.
+typedef struct {
+  _Alignas(LINE) _Atomic size_t next; // first index not yet taken
+  size_t end;
+} segment;
+
 struct at_pool {
   _Alignas(LINE) _Atomic uint32_t generation; // changes when there is something new to see; helpers sleep on it
   _Atomic uint32_t sleepers;
   _Atomic bool stopping;
   _Alignas(LINE) _Atomic uint32_t gate;
-  _Alignas(LINE) _Atomic size_t next; // first index not yet taken
   _Alignas(LINE) at_task task;
   void *context;
-  size_t count, grain;
+  size_t grain;
+  segment *segments; // [helpers + 1]
   _Atomic bool busy;
   _Atomic int named; // helpers that have taken a number
   int helpers;
@@ -49,12 +55,27 @@ static void futex_wake(_Atomic uint32_t *word, int threads) {
   syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, threads, NULL, NULL, 0);
 }
 
+// From region to region a worker takes about the same part of the indices: what it wrote is still in its caches.
+static void divide(at_pool *pool, size_t count, size_t grain) {
+  const size_t workers = (size_t)pool->helpers + 1, pieces = (count + grain - 1) / grain;
+  const size_t share = pieces / workers, more = pieces % workers; // some take one more
+  for (size_t w = 0; w < workers; w++) {
+    const size_t first = (w * share + (w < more ? w : more)) * grain;
+    const size_t end = first + (share + (w < more)) * grain;
+    atomic_store_explicit(&pool->segments[w].next, first, memory_order_relaxed);
+    pool->segments[w].end = end < count ? end : count;
+  }
+}
+
 static void take_pieces(at_pool *pool, size_t worker) {
-  const size_t count = pool->count, grain = pool->grain;
-  for (;;) {
-    size_t begin = atomic_fetch_add_explicit(&pool->next, grain, memory_order_relaxed);
-    if (begin >= count) return;
-    pool->task(pool->context, worker, begin, count - begin < grain ? count : begin + grain);
+  const size_t workers = (size_t)pool->helpers + 1, grain = pool->grain;
+  for (size_t i = 0; i < workers; i++) {
+    segment *s = &pool->segments[(worker + i) % workers];
+    for (;;) {
+      const size_t begin = atomic_fetch_add_explicit(&s->next, grain, memory_order_relaxed);
+      if (begin >= s->end) break;
+      pool->task(pool->context, worker, begin, s->end - begin < grain ? s->end : begin + grain);
+    }
   }
 }
 
@@ -135,9 +156,8 @@ void at_pool_run(at_pool *pool, size_t count, size_t grain, at_task task, void *
   }
   pool->task = task;
   pool->context = context;
-  pool->count = count;
   pool->grain = grain;
-  atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+  divide(pool, count, grain);
   atomic_store_explicit(&pool->gate, GATE_OPEN, memory_order_release);
   announce(pool, (count - 1) / grain);
   take_pieces(pool, 0);
@@ -149,6 +169,7 @@ void at_pool_destroy(at_pool *pool) {
   atomic_store(&pool->stopping, true);
   announce(pool, INT_MAX);
   for (int i = 0; i < pool->helpers; i++) pthread_join(pool->helper[i], NULL);
+  free(pool->segments);
   free(pool);
 }
 
@@ -157,7 +178,11 @@ at_pool *at_pool_create(int threads) {
   size_t bytes = sizeof(at_pool) + (size_t)(threads - 1) * sizeof(pthread_t);
   at_pool *pool = aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE);
   if (!pool) return NULL;
-  *pool = (at_pool){.helpers = 0};
+  *pool = (at_pool){.segments = aligned_alloc(LINE, (size_t)threads * sizeof(segment))};
+  if (!pool->segments) {
+    free(pool);
+    return NULL;
+  }
   // Signals are the business of the threads that the program made itself.
   sigset_t all, before;
   sigfillset(&all);

@@ -105,11 +105,13 @@ extension Run {
           }
         }
       }
-      let grain = 32
-      parallel(.normalisation, x.images * (x.channels.roundedUp(to: grain) / grain)) { range in
+      // A run of channels for each thread: the others wrote most of what it adds up, which comes faster in runs.
+      let grain = max(32, (x.images * x.channels).roundedUp(to: pool.threads) / pool.threads)
+      let runs = x.channels.roundedUp(to: grain) / grain
+      parallel(.normalisation, x.images * runs) { range in
         for item in range {
-          let image = item / (x.channels.roundedUp(to: grain) / grain)
-          let first = item % (x.channels.roundedUp(to: grain) / grain) * grain
+          let (image, run) = item.quotientAndRemainder(dividingBy: runs)
+          let first = run * grain
           for part in image * parts..<(image + 1) * parts {
             let (sum, square) = (sums.row(2 * part), sums.row(2 * part + 1))
             for c in first..<min(first + grain, x.channels) {
