@@ -84,7 +84,7 @@ package struct KernelBenchmark {
     let columns = 8 * headWidth
     return try measure(
       "attention \(tokens) x \(tokens), 8 heads of \(headWidth)", products: 2 * tokens * tokens * columns,
-      ceiling: kernels.ceilings?.int16
+      ceiling: kernels.ceilings?.attention
     ) { run in
       let x = (0..<3).map { _ in run.rows(tokens, columns, .float16) }
       run.serial {

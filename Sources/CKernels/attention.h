@@ -1,9 +1,17 @@
 // Attention for one head: each tile of keys and values is packed once and all queries pass by, QUERIES at a time.
 // In scores, lanes are keys; in weighted values, lanes are the head's channels.
 #pragma once
-#include "attention_rows.h"
+#include "lanes.h"
+
+// Keys that a query at `position` sees of a tile of `count` that begins with `first`.
+static inline size_t visible_keys(bool causal, size_t position, size_t first, size_t count) {
+  if (!causal) return count;
+  if (position < first) return 0;
+  return position + 1 - first < count ? position + 1 - first : count;
+}
 
 enum {
+  TILE = AT_ATTENTION_TILE,
   QUERIES = 6,         // of a tile of registers
   BLOCK = 8 * VECTORS, // keys, or channels of the head, of a tile of registers
   STEP = 4,            // vectors that are exponentiated in step
@@ -18,6 +26,26 @@ typedef struct {
   size_t first;      // key of the tile
   size_t count;      // keys in the tile
 } attention_state;
+
+// Adds the gated bias, where there is one, to the scores and finds their maximum, which is at least `least`.
+KERNEL_INLINE float bias_and_maximum(float *scores, size_t visible, const float *bias, float gate, float least) {
+  if (bias) {
+    for (size_t j = 0; j < visible; j += 8)
+      store_floats(scores + j, add(load_floats(scores + j), mul(all(gate), load_some(bias + j, visible - j))));
+  }
+  floats maximum = all(least);
+  size_t j = 0;
+  for (; j + 8 <= visible; j += 8) maximum = greater(load_floats(scores + j), maximum);
+  float greatest = greatest_lane(maximum);
+  for (; j < visible; j++) greatest = scores[j] > greatest ? scores[j] : greatest;
+  return greatest;
+}
+
+// A query's weighted values divided by the sum of its weights.
+KERNEL_INLINE void divide_row(const float *sums, float normaliser, float *out, size_t width) {
+  const floats inverse = all(1 / normaliser);
+  for (size_t d = 0; d < width; d += 8) store_some(out + d, width - d, mul(load_some(sums + d, width - d), inverse));
+}
 
 // Eight channels of eight keys; what does not exist is zero.
 KERNEL_INLINE void load_keys(const at_attention *a, const attention_state *s, size_t d, size_t j, floats v[8]) {
@@ -189,6 +217,6 @@ KERNEL void KERNEL_NAME(attention)(const at_attention *a) {
   }
   for (size_t i = 0; i < a->queries; i++) {
     float *out = a->out + i * a->out_stride;
-    divide_row(out, s.normaliser[i], false, out, 0, a->head_width);
+    divide_row(out, s.normaliser[i], out, a->head_width);
   }
 }

@@ -44,15 +44,15 @@ KERNEL_INLINE void power_of_two_each(const int count, floats *v) {
 #undef EACH
 }
 
-// Oracle.attentionWeight of `count` vectors of distances less HALF in step.
+// The end of Oracle.attentionWeight, in step, of `count` vectors of distances in 2^-10 of an exponent, less half of one.
 KERNEL_INLINE void weight_each(const int count, shorts *v) {
   shorts whole[4], f[4];
 #define EACH UNROLLED for (int i = 0; i < count; i++)
-  EACH whole[i] = multiply_high(v[i], all_shorts(16));
-  EACH f[i] = shift_left_5(v[i]);
-  EACH v[i] = add_shorts(multiply_high(f[i], all_shorts(-159)), all_shorts(1404));
-  EACH v[i] = add_shorts(multiply_high(f[i], v[i]), all_shorts(-8026));
-  EACH v[i] = add_shorts(multiply_high(f[i], v[i]), all_shorts(23151));
+  EACH whole[i] = multiply_high(v[i], all_shorts(32));
+  EACH f[i] = shift_left_6(v[i]);
+  EACH v[i] = add_shorts(multiply_high(f[i], all_shorts(-157)), all_shorts(1402));
+  EACH v[i] = add_shorts(multiply_high(f[i], v[i]), all_shorts(-8014));
+  EACH v[i] = add_shorts(multiply_high(f[i], v[i]), all_shorts(23114));
   EACH v[i] = multiply_high(v[i], halved(whole[i]));
 #undef EACH
 }

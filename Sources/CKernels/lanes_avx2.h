@@ -112,8 +112,6 @@ KERNEL_INLINE integers subtract_times(integers x, integers a, int32_t n) {
 }
 KERNEL_INLINE floats to_float(integers x) { return _mm256_cvtepi32_ps(x); }
 
-// Ties to even, for magnitudes below 2^31.
-KERNEL_INLINE integers nearest(floats x) { return _mm256_cvtps_epi32(x); }
 KERNEL_INLINE integers all_integers(int32_t x) { return _mm256_set1_epi32(x); }
 KERNEL_INLINE integers subtract_integers(integers a, integers b) { return _mm256_sub_epi32(a, b); }
 KERNEL_INLINE integers lesser_integers(integers a, integers b) { return _mm256_min_epi32(a, b); }
@@ -139,13 +137,13 @@ KERNEL_INLINE shorts all_shorts(int16_t x) { return _mm256_set1_epi16(x); }
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) { return _mm256_add_epi16(a, b); }
 // (a * b + 2^14) >> 15
 KERNEL_INLINE shorts multiply_high(shorts a, shorts b) { return _mm256_mulhrs_epi16(a, b); }
-KERNEL_INLINE shorts shift_left_5(shorts x) { return _mm256_slli_epi16(x, 5); }
-// 2^14 >> n for n of 0...16, each byte looked up by n and an offset that leads past the table where the byte is zero.
+KERNEL_INLINE shorts shift_left_6(shorts x) { return _mm256_slli_epi16(x, 6); }
+// 2^8 >> n for n of 0...32, each byte looked up by n and an offset that leads past the table where the byte is zero.
 KERNEL_INLINE shorts halved(shorts n) {
   const __m256i bytes = _mm256_broadcastsi128_si256(
-    _mm_setr_epi8((char)128, 64, 32, 16, 8, 4, 2, 1, 0, 64, 32, 16, 8, 4, 2, 1));
+    _mm_setr_epi8(0, (char)128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0));
   const __m256i both = _mm256_mullo_epi16(_mm256_min_epi16(n, all_shorts(15)), all_shorts(0x0101));
-  return _mm256_shuffle_epi8(bytes, _mm256_add_epi8(both, all_shorts(0x79f9)));
+  return _mm256_shuffle_epi8(bytes, _mm256_add_epi8(both, all_shorts(0x7800)));
 }
 
 KERNEL_INLINE int32_t sum_integers(integers x) {

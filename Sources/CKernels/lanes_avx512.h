@@ -59,16 +59,19 @@ KERNEL_INLINE void store_some_halves(uint16_t *x, size_t count, floats v) {
 
 KERNEL_INLINE float greatest_lane(floats v) { return _mm512_reduce_max_ps(v); }
 
+// Packing goes by quarters of a register: the first of all four vectors, then the second. This is their order.
+KERNEL_INLINE __m512i packed_order(void) {
+  return _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+
 // Integers held in the mantissas of magic-rounded floats, plus `zero`, as codes 0...255.
 KERNEL_INLINE void store_codes(uint8_t *q, const floats rounded[4], int32_t zero) {
   const __m512i shift = _mm512_sub_epi32(_mm512_set1_epi32(zero), _mm512_castps_si512(all(12582912.0f)));
   __m512i code[4];
   UNROLLED for (int j = 0; j < 4; j++) code[j] = _mm512_add_epi32(_mm512_castps_si512(rounded[j]), shift);
-  // Packing goes by quarters of a register: the first of all four vectors, then the second.
   const __m512i quarters =
     _mm512_packus_epi16(_mm512_packs_epi32(code[0], code[1]), _mm512_packs_epi32(code[2], code[3]));
-  const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  _mm512_storeu_si512(q, _mm512_permutexvar_epi32(in_order, quarters));
+  _mm512_storeu_si512(q, _mm512_permutexvar_epi32(packed_order(), quarters));
 }
 
 KERNEL_INLINE integers zeros(void) { return _mm512_setzero_si512(); }
@@ -77,12 +80,9 @@ KERNEL_INLINE integers add_integers(integers a, integers b) { return _mm512_add_
 KERNEL_INLINE floats to_float(integers x) { return _mm512_cvtepi32_ps(x); }
 KERNEL_INLINE int32_t sum_integers(integers x) { return _mm512_reduce_add_epi32(x); }
 
-// Ties to even, for magnitudes below 2^31.
-KERNEL_INLINE integers nearest(floats x) { return _mm512_cvtps_epi32(x); }
-// Integers held in the mantissas of magic-rounded floats, as s16: saturated.
-KERNEL_INLINE __m256i narrow_rounded(floats rounded) {
-  const integers magic = _mm512_castps_si512(all(12582912.0f));
-  return _mm512_cvtsepi32_epi16(_mm512_sub_epi32(_mm512_castps_si512(rounded), magic));
+// Integers held in the mantissas of magic-rounded floats.
+KERNEL_INLINE integers integers_of(floats rounded) {
+  return _mm512_sub_epi32(_mm512_castps_si512(rounded), _mm512_castps_si512(all(12582912.0f)));
 }
 
 KERNEL_INLINE integers all_integers(int32_t x) { return _mm512_set1_epi32(x); }
@@ -99,23 +99,31 @@ KERNEL_INLINE shorts all_shorts(int16_t x) { return _mm512_set1_epi16(x); }
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) { return _mm512_add_epi16(a, b); }
 // (a * b + 2^14) >> 15
 KERNEL_INLINE shorts multiply_high(shorts a, shorts b) { return _mm512_mulhrs_epi16(a, b); }
-KERNEL_INLINE shorts shift_left_5(shorts x) { return _mm512_slli_epi16(x, 5); }
-// 2^14 >> n for n of 0...16.
-KERNEL_INLINE shorts halved(shorts n) { return _mm512_srlv_epi16(all_shorts(1 << 14), n); }
+KERNEL_INLINE shorts shift_left_6(shorts x) { return _mm512_slli_epi16(x, 6); }
+// 2^8 >> n for n of 0...32.
+KERNEL_INLINE shorts halved(shorts n) { return _mm512_srlv_epi16(all_shorts(1 << 8), n); }
 
-// Sixteen pairs of s16, to be multiplied by one pair.
-KERNEL_INLINE integers load_pairs(const int16_t *x) { return _mm512_loadu_si512(x); }
-KERNEL_INLINE void store_pairs(int16_t *x, integers v) { _mm512_storeu_si512(x, v); }
-KERNEL_INLINE integers load_pair(const int16_t *x) {
-  int32_t both;
-  __builtin_memcpy(&both, x, sizeof both);
-  return _mm512_set1_epi32(both);
-}
-KERNEL_INLINE integers ones(void) { return _mm512_set1_epi16(1); }
-// Not _mm512_dpwssd_epi32, which compilers take apart into two instructions to shorten the chain of sums.
+// Of pairs of s16. Not _mm512_dpwssd_epi32, which compilers take apart into two instructions to shorten the chain of sums.
 KERNEL_INLINE integers add_products(integers sum, integers a, integers x) {
   __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(x));
   return sum;
+}
+
+// Sixteen fours of bytes, to be multiplied by one four.
+KERNEL_INLINE integers load_bytes(const uint8_t *x) { return _mm512_loadu_si512(x); }
+KERNEL_INLINE void store_bytes(uint8_t *x, integers v) { _mm512_storeu_si512(x, v); }
+KERNEL_INLINE integers load_four(const int8_t *x) {
+  int32_t four;
+  __builtin_memcpy(&four, x, sizeof four);
+  return _mm512_set1_epi32(four);
+}
+// Those of `a` are unsigned, those of `x` signed.
+KERNEL_INLINE integers add_fours(integers sum, integers a, integers x) { return _mm512_dpbusd_epi32(sum, a, x); }
+
+// As s8, saturated, one vector after the other.
+KERNEL_INLINE integers narrow_to_bytes(const integers x[4]) {
+  const integers quarters = _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
+  return _mm512_permutexvar_epi32(packed_order(), quarters);
 }
 
 KERNEL_INLINE void transpose(floats v[16]) {

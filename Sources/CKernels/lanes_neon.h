@@ -136,8 +136,6 @@ KERNEL_INLINE integers subtract_times(integers x, integers a, int32_t n) {
   return (integers){vmlsq_n_s32(x.low, a.low, n), vmlsq_n_s32(x.high, a.high, n)};
 }
 KERNEL_INLINE floats to_float(integers x) { return (floats){vcvtq_f32_s32(x.low), vcvtq_f32_s32(x.high)}; }
-// Ties to even, for magnitudes below 2^31.
-KERNEL_INLINE integers nearest(floats x) { return (integers){vcvtnq_s32_f32(x.low), vcvtnq_s32_f32(x.high)}; }
 KERNEL_INLINE integers all_integers(int32_t x) { return (integers){vdupq_n_s32(x), vdupq_n_s32(x)}; }
 KERNEL_INLINE integers subtract_integers(integers a, integers b) {
   return (integers){vsubq_s32(a.low, b.low), vsubq_s32(a.high, b.high)};
@@ -187,10 +185,10 @@ KERNEL_INLINE shorts add_shorts(shorts a, shorts b) {
 KERNEL_INLINE shorts multiply_high(shorts a, shorts b) {
   return (shorts){vqrdmulhq_s16(a.low, b.low), vqrdmulhq_s16(a.high, b.high)};
 }
-KERNEL_INLINE shorts shift_left_5(shorts x) { return (shorts){vshlq_n_s16(x.low, 5), vshlq_n_s16(x.high, 5)}; }
-// 2^14 >> n for n of 0...16.
+KERNEL_INLINE shorts shift_left_6(shorts x) { return (shorts){vshlq_n_s16(x.low, 6), vshlq_n_s16(x.high, 6)}; }
+// 2^8 >> n for n of 0...32.
 KERNEL_INLINE shorts halved(shorts n) {
-  const int16x8_t whole = vdupq_n_s16(1 << 14);
+  const int16x8_t whole = vdupq_n_s16(1 << 8);
   return (shorts){vshlq_s16(whole, vnegq_s16(n.low)), vshlq_s16(whole, vnegq_s16(n.high))};
 }
 

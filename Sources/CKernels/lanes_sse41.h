@@ -165,8 +165,6 @@ KERNEL_INLINE integers add_products(integers sum, pairs8 a, pair x) {
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+x"(x->low), "+x"(x->high)); }
 KERNEL_INLINE floats to_float(integers x) { return (floats){_mm_cvtepi32_ps(x.low), _mm_cvtepi32_ps(x.high)}; }
 
-// Ties to even, for magnitudes below 2^31.
-KERNEL_INLINE integers nearest(floats x) { return (integers){_mm_cvtps_epi32(x.low), _mm_cvtps_epi32(x.high)}; }
 KERNEL_INLINE integers all_integers(int32_t x) { return (integers){_mm_set1_epi32(x), _mm_set1_epi32(x)}; }
 KERNEL_INLINE integers subtract_integers(integers a, integers b) {
   return (integers){_mm_sub_epi32(a.low, b.low), _mm_sub_epi32(a.high, b.high)};
@@ -211,12 +209,12 @@ KERNEL_INLINE shorts add_shorts(shorts a, shorts b) {
 KERNEL_INLINE shorts multiply_high(shorts a, shorts b) {
   return (shorts){_mm_mulhrs_epi16(a.low, b.low), _mm_mulhrs_epi16(a.high, b.high)};
 }
-KERNEL_INLINE shorts shift_left_5(shorts x) { return (shorts){_mm_slli_epi16(x.low, 5), _mm_slli_epi16(x.high, 5)}; }
-// 2^14 >> n for n of 0...16, each byte looked up by n and an offset that leads past the table where the byte is zero.
+KERNEL_INLINE shorts shift_left_6(shorts x) { return (shorts){_mm_slli_epi16(x.low, 6), _mm_slli_epi16(x.high, 6)}; }
+// 2^8 >> n for n of 0...32, each byte looked up by n and an offset that leads past the table where the byte is zero.
 KERNEL_INLINE __m128i halved8(__m128i n) {
-  const __m128i bytes = _mm_setr_epi8((char)128, 64, 32, 16, 8, 4, 2, 1, 0, 64, 32, 16, 8, 4, 2, 1);
+  const __m128i bytes = _mm_setr_epi8(0, (char)128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0);
   const __m128i both = _mm_mullo_epi16(_mm_min_epi16(n, _mm_set1_epi16(15)), _mm_set1_epi16(0x0101));
-  return _mm_shuffle_epi8(bytes, _mm_add_epi8(both, _mm_set1_epi16(0x79f9)));
+  return _mm_shuffle_epi8(bytes, _mm_add_epi8(both, _mm_set1_epi16(0x7800)));
 }
 KERNEL_INLINE shorts halved(shorts n) { return (shorts){halved8(n.low), halved8(n.high)}; }
 

@@ -23,13 +23,6 @@ KERNEL_INLINE floats load_elements(const bool halves, const void *x, size_t i, s
   const uint16_t *first = (const uint16_t *)x + i;
   return count >= LANES ? load_halves(first) : load_some_halves(first, count);
 }
-// The greatest magnitude of `count` elements from the `first` on.
-KERNEL_INLINE float greatest_magnitude(const bool halves, const void *x, size_t first, size_t count) {
-  floats greatest = all(0);
-  for (size_t i = 0; i < count; i += LANES)
-    greatest = greater(magnitude(load_elements(halves, x, first + i, count - i)), greatest);
-  return greatest_lane(greatest);
-}
 KERNEL_INLINE void store_elements(const bool halves, void *x, size_t i, size_t count, floats v) {
   if (!halves) {
     store_some((float *)x + i, count, v);

@@ -96,3 +96,21 @@ KERNEL void KERNEL_NAME(channel_sums)(const at_channel_sums *a) {
   if (a->halves) all_channel_sums(true, a);
   else all_channel_sums(false, a);
 }
+
+KERNEL_INLINE void channel_ranges(const bool halves, const at_channel_ranges *a) {
+  for (size_t c = 0; c < a->channels; c += LANES) {
+    floats least = all(__builtin_inff()), greatest = all(-__builtin_inff());
+    for (size_t r = 0; r < a->rows; r++) {
+      const floats v = load_elements(halves, a->x, r * a->channels + c, a->channels - c);
+      least = lesser(v, least);
+      greatest = greater(v, greatest);
+    }
+    store_some(a->least + c, a->channels - c, least);
+    store_some(a->greatest + c, a->channels - c, greatest);
+  }
+}
+
+KERNEL void KERNEL_NAME(channel_ranges)(const at_channel_ranges *a) {
+  if (a->halves) channel_ranges(true, a);
+  else channel_ranges(false, a);
+}

@@ -114,7 +114,7 @@ struct Bench: ParsableCommand {
       }
     }
     for (tokens, width) in [(4096, 40), (1024, 80), (256, 160)] {
-      reports.append(show(try benchmark.attentionRate(tokens: tokens, headWidth: width), form: "int16"))
+      reports.append(show(try benchmark.attentionRate(tokens: tokens, headWidth: width), form: "int8"))
     }
     return [("kernels", .string(benchmark.kernelName)), ("rates", .array(reports))]
   }

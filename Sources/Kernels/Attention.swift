@@ -7,20 +7,23 @@ package enum AttentionMask {
   case causal
   /// scores[head][i][j] += gate[head][i] * bias[head][j - i + tokens - 1]; gate [heads, tokens], bias [heads, 2 tokens - 1].
   case gatedBias(gate: Matrix, bias: Matrix)
+
+  package var isNone: Bool { if case .none = self { true } else { false } }
 }
 
 extension Run {
   /// Scaled dot-product attention, head by head, without the score matrix.
   /// q, out: [images * queries, heads * headWidth]; k, v: [images * keys, heads * headWidth]; all f32, or all f16.
   ///
-  /// - Parameter isInteger: in s16 with exact integer sums, or in f32, which takes no f16.
+  /// - Parameter isInteger: in s8 with exact integer sums, for which there are no masks; or in f32, which takes no f16.
   package func attend(
     _ q: StoredRows, _ k: StoredRows, _ v: StoredRows, into out: StoredRows, images: Int, heads: Int,
     mask: AttentionMask = .none, isInteger: Bool
   ) {
     precondition([k, v, out].allSatisfy { $0.storage == q.storage && $0.columns == q.columns })
     if isInteger {
-      attendInt16(q, k, v, into: out, images: images, heads: heads, mask: mask)
+      precondition(mask.isNone)
+      attendInt8(q, k, v, into: out, images: images, heads: heads)
     } else {
       guard let q = q.matrix, let k = k.matrix, let v = v.matrix, let out = out.matrix else {
         preconditionFailure("attention in f32 takes f32")
@@ -38,10 +41,41 @@ extension Run {
       isInteger: isInteger)
   }
 
+  /// How each column of some rows is coded; each [columns].
+  private struct ColumnCoding {
+    let centre, factor, step: UnsafeMutablePointer<Float>
+  }
+
+  private func columnCoding(_ columns: Int) -> ColumnCoding {
+    ColumnCoding(centre: floats(columns), factor: floats(columns), step: floats(columns))
+  }
+
+  private func codeColumns(_ x: StoredRows, _ rows: Range<Int>, into coding: ColumnCoding) {
+    scratch {
+      let part = 512
+      let parts = rows.count.roundedUp(to: part) / part
+      let (least, greatest) = (matrix(parts, x.columns), matrix(parts, x.columns))
+      parallel(.attention, parts) { range in
+        for item in range {
+          var a = at_channel_ranges(
+            x: x.row(rows.lowerBound + item * part), rows: min(part, rows.count - item * part), channels: x.columns,
+            least: least.row(item), greatest: greatest.row(item), halves: x.storage == .float16)
+          kernels.channelRanges(&a)
+        }
+      }
+      serial {
+        for c in 0..<x.columns {
+          (coding.centre[c], coding.factor[c], coding.step[c]) = Oracle.channelCoding(
+            (0..<parts).reduce(.infinity) { min($0, least.row($1)[c]) },
+            (0..<parts).reduce(-.infinity) { max($0, greatest.row($1)[c]) })
+        }
+      }
+    }
+  }
+
   /// Image by image: the keys and values of all heads are packed, then each block of queries passes by them.
-  private func attendInt16(
-    _ q: StoredRows, _ k: StoredRows, _ v: StoredRows, into out: StoredRows, images: Int, heads: Int,
-    mask: AttentionMask
+  private func attendInt8(
+    _ q: StoredRows, _ k: StoredRows, _ v: StoredRows, into out: StoredRows, images: Int, heads: Int
   ) {
     let queries = q.rows / images
     let keys = k.rows / images
@@ -49,24 +83,34 @@ extension Run {
     precondition(q.columns == heads * headWidth)
     let halves = q.storage == .float16
     let headBytes = headWidth * q.storage.bytes
-    let tile = Int(AT_ATTENTION_TILE)
+    let tile = Int(AT_CODED_TILE)
     let tiles = keys.roundedUp(to: tile) / tile
     let tileBytes = at_attention_tile_bytes(headWidth)
     // What a block of queries and a tile of keys take stays in the first cache, or nearly.
-    let group = Int(AT_ATTENTION_QUERIES)
+    let group = Int(AT_CODED_QUERIES)
     let block = min(max(2560 / headWidth / group * group, group), 2 * group)
     let blocks = queries.roundedUp(to: block) / block
-    let workspace = at_attention_int16_workspace(block, headWidth)
+    let workspace = at_attention_int8_workspace(block, headWidth)
     scratch {
       let packed = UnsafeMutableRawPointer(arena.allocate(UInt8.self, heads * tiles * tileBytes))
+      let (ofKeys, ofValues) = (columnCoding(k.columns), columnCoding(v.columns))
+      let queryFactor = floats(k.columns)
+      let exponents = ReferenceMath.log2E / Float(headWidth).squareRoot()
       for image in 0..<images {
+        codeColumns(k, image * keys..<(image + 1) * keys, into: ofKeys)
+        codeColumns(v, image * keys..<(image + 1) * keys, into: ofValues)
+        serial {
+          for c in 0..<k.columns { queryFactor[c] = ofKeys.step[c] * exponents }
+        }
         parallel(.attention, heads * tiles) { range in
           for item in range {
             // Head after head of the same rows, whose memory is read in order.
             let (part, head) = item.quotientAndRemainder(dividingBy: heads)
-            let first = image * keys + part * tile
+            let (column, first) = (head * headWidth, image * keys + part * tile)
             var a = at_attention_pack(
-              k: k.row(first) + head * headBytes, v: v.row(first) + head * headBytes, k_stride: k.columns,
+              k: k.row(first) + head * headBytes, v: v.row(first) + head * headBytes,
+              key_centre: ofKeys.centre + column, key_factor: ofKeys.factor + column,
+              value_centre: ofValues.centre + column, value_factor: ofValues.factor + column, k_stride: k.columns,
               v_stride: v.columns, count: min(tile, keys - part * tile), head_width: headWidth,
               tile: packed + (head * tiles + part) * tileBytes, halves: halves)
             kernels.attentionPack(&a)
@@ -78,21 +122,14 @@ extension Run {
             for item in range {
               let (head, part) = item.quotientAndRemainder(dividingBy: blocks)
               let first = part * block
-              let column = head * headBytes
-              var a = at_attention_int16(
-                q: q.row(image * queries + first) + column, tiles: packed + head * tiles * tileBytes,
-                out: out.row(image * queries + first) + column, q_stride: q.columns, out_stride: out.columns,
-                queries: min(block, queries - first), keys: keys, head_width: headWidth, first_query: first,
-                scale: 1 / Float(headWidth).squareRoot(), causal: false, bias: nil, gate: nil, workspace: memory,
-                halves: halves)
-              switch mask {
-              case .none: break
-              case .causal: a.causal = true
-              case .gatedBias(let gate, let bias):
-                a.bias = UnsafePointer(bias.row(head) + keys - 1)
-                a.gate = UnsafePointer(gate.row(head) + first)
-              }
-              kernels.attentionInt16(&a)
+              let (column, row) = (head * headWidth, image * queries + first)
+              var a = at_attention_int8(
+                q: q.row(row) + head * headBytes, tiles: packed + head * tiles * tileBytes,
+                query_factor: queryFactor + column, value_centre: ofValues.centre + column,
+                value_step: ofValues.step + column, out: out.row(row) + head * headBytes, q_stride: q.columns,
+                out_stride: out.columns, queries: min(block, queries - first), keys: keys, head_width: headWidth,
+                workspace: memory, halves: halves)
+              kernels.attentionInt8(&a)
             }
           }
         }

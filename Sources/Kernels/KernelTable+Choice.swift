@@ -69,13 +69,14 @@ extension KernelTable {
       layerNorm: at_layer_norm_sse41,
       widen: at_widen_sse41,
       channelSums: at_channel_sums_sse41,
+      channelRanges: at_channel_ranges_sse41,
       affine: at_affine_sse41,
       map: at_map_sse41,
       add: at_add_sse41,
       gatedGELU: at_gated_gelu_sse41,
       attention: at_attention_sse41,
       attentionPack: at_attention_pack_sse41,
-      attentionInt16: at_attention_int16_sse41,
+      attentionInt8: at_attention_int8_sse41,
       ceilings: (
         at_ceiling_int8_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int16_sse41
       ))
@@ -91,13 +92,14 @@ extension KernelTable {
       layerNorm: at_layer_norm_avx2,
       widen: at_widen_avx2,
       channelSums: at_channel_sums_avx2,
+      channelRanges: at_channel_ranges_avx2,
       affine: at_affine_avx2,
       map: at_map_avx2,
       add: at_add_avx2,
       gatedGELU: at_gated_gelu_avx2,
       attention: at_attention_avx2,
       attentionPack: at_attention_pack_avx2,
-      attentionInt16: at_attention_int16_avx2,
+      attentionInt8: at_attention_int8_avx2,
       ceilings: (
         at_ceiling_int8_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int8_fours_avx2, at_ceiling_int16_avx2
       ))
@@ -105,16 +107,17 @@ extension KernelTable {
     static let avxVNNI = avx2.multiplying(
       name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni
     ).attending(
-      by: at_attention_int16_avxvnni, packing: at_attention_pack_avxvnni, ceiling: at_ceiling_int16_avxvnni)
+      by: at_attention_int8_avxvnni, packing: at_attention_pack_avxvnni, ceiling: at_ceiling_int16_avxvnni)
     static let avx512VNNI = {
       var table = avx2.multiplying(
         name: "avx512vnni", by: at_gemm_int8_avx512vnni, ceiling: at_ceiling_int8_avx512vnni
       ).attending(
-        by: at_attention_int16_avx512vnni, packing: at_attention_pack_avx2, ceiling: at_ceiling_int16_avx512vnni)
+        by: at_attention_int8_avx512vnni, packing: at_attention_pack_avx512vnni, ceiling: at_ceiling_int8_avx512vnni)
       table.tilePanels = 4
       table.quantizeRows = at_quantize_rows_avx512vnni
       table.widen = at_widen_avx512vnni
       table.channelSums = at_channel_sums_avx512vnni
+      table.channelRanges = at_channel_ranges_avx512vnni
       table.affine = at_affine_avx512vnni
       table.map = at_map_avx512vnni
       table.add = at_add_avx512vnni
@@ -133,13 +136,14 @@ extension KernelTable {
       layerNorm: at_layer_norm_neon,
       widen: at_widen_neon,
       channelSums: at_channel_sums_neon,
+      channelRanges: at_channel_ranges_neon,
       affine: at_affine_neon,
       map: at_map_neon,
       add: at_add_neon,
       gatedGELU: at_gated_gelu_neon,
       attention: at_attention_neon,
       attentionPack: at_attention_pack_neon,
-      attentionInt16: at_attention_int16_neon,
+      attentionInt8: at_attention_int8_neon,
       ceilings: (at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int16_neon))
 
     static let dotprod = neon.multiplying(
@@ -169,14 +173,14 @@ extension KernelTable {
   #if arch(x86_64)
     /// This table with another attention of integers.
     private func attending(
-      by attention: @escaping @convention(c) @Sendable (UnsafePointer<at_attention_int16>) -> Void,
+      by attention: @escaping @convention(c) @Sendable (UnsafePointer<at_attention_int8>) -> Void,
       packing pack: @escaping @convention(c) @Sendable (UnsafePointer<at_attention_pack>) -> Void,
       ceiling: @escaping Ceiling
     ) -> KernelTable {
       var table = self
       table.attentionPack = pack
-      table.attentionInt16 = attention
-      table.ceilings?.int16 = ceiling
+      table.attentionInt8 = attention
+      table.ceilings?.attention = ceiling
       return table
     }
   #endif

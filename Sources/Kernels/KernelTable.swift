@@ -18,15 +18,16 @@ package struct KernelTable: Sendable {
   package var layerNorm: @convention(c) @Sendable (UnsafePointer<at_layer_norm>) -> Void
   package var widen: @convention(c) @Sendable (UnsafePointer<at_widen>) -> Void
   package var channelSums: @convention(c) @Sendable (UnsafePointer<at_channel_sums>) -> Void
+  package var channelRanges: @convention(c) @Sendable (UnsafePointer<at_channel_ranges>) -> Void
   package var affine: @convention(c) @Sendable (UnsafePointer<at_affine>) -> Void
   package var map: @convention(c) @Sendable (UnsafePointer<at_map>) -> Void
   package var add: @convention(c) @Sendable (UnsafePointer<at_add>) -> Void
   package var gatedGELU: @convention(c) @Sendable (UnsafePointer<at_gated_gelu>) -> Void
   package var attention: @convention(c) @Sendable (UnsafePointer<at_attention>) -> Void
   package var attentionPack: @convention(c) @Sendable (UnsafePointer<at_attention_pack>) -> Void
-  package var attentionInt16: @convention(c) @Sendable (UnsafePointer<at_attention_int16>) -> Void
+  package var attentionInt8: @convention(c) @Sendable (UnsafePointer<at_attention_int8>) -> Void
   /// Panels of weights that the products in int8 take side by side at their full rate.
   package var tilePanels = 2
-  /// Of the products in int8 and of `attentionInt16`, where they are written for instructions of the processor.
-  package var ceilings: (int8: Ceiling, int8Pairs: Ceiling, int8Fours: Ceiling, int16: Ceiling)?
+  /// Of the products in int8 and of `attentionInt8`, where they are written for instructions of the processor.
+  package var ceilings: (int8: Ceiling, int8Pairs: Ceiling, int8Fours: Ceiling, attention: Ceiling)?
 }

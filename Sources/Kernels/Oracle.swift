@@ -14,13 +14,14 @@ package enum Oracle {
     layerNorm: { layerNorm($0.pointee) },
     widen: { widen($0.pointee) },
     channelSums: { channelSums($0.pointee) },
+    channelRanges: { channelRanges($0.pointee) },
     affine: { affine($0.pointee) },
     map: { map($0.pointee) },
     add: { add($0.pointee) },
     gatedGELU: { gatedGELU($0.pointee) },
     attention: { attention($0.pointee) },
     attentionPack: { attentionPack($0.pointee) },
-    attentionInt16: { attentionInt16($0.pointee) })
+    attentionInt8: { attentionInt8($0.pointee) })
 
   /// The range of a row is widened to hold zero, so that zero is a code of its own and the zero point is in 0...255.
   static func quantizeRows(_ a: at_quantize) {

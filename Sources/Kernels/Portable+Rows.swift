@@ -70,6 +70,20 @@ extension Portable {
     }
   }
 
+  static func channelRanges(_ a: at_channel_ranges) {
+    for c in stride(from: 0, to: a.channels, by: 8) {
+      let count = a.channels - c
+      var (least, greatest) = (Lanes(repeating: .infinity), Lanes(repeating: -.infinity))
+      for r in 0..<a.rows {
+        let x = load(a.x, r * a.channels + c, count: count, halves: a.halves)
+        least = lesser(least, x)
+        greatest = greater(greatest, x)
+      }
+      store(least, a.least + c, count: count)
+      store(greatest, a.greatest + c, count: count)
+    }
+  }
+
   static func channelSums(_ a: at_channel_sums) {
     for c in stride(from: 0, to: a.channels, by: 8) {
       let count = min(8, a.channels - c)

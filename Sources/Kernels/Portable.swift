@@ -17,13 +17,14 @@ package enum Portable {
     layerNorm: { layerNorm($0.pointee) },
     widen: { widen($0.pointee) },
     channelSums: { channelSums($0.pointee) },
+    channelRanges: { channelRanges($0.pointee) },
     affine: { affine($0.pointee) },
     map: { map($0.pointee) },
     add: { add($0.pointee) },
     gatedGELU: { gatedGELU($0.pointee) },
     attention: { attention($0.pointee) },
     attentionPack: { attentionPack($0.pointee) },
-    attentionInt16: { attentionInt16($0.pointee) })
+    attentionInt8: { attentionInt8($0.pointee) })
 
   // MARK: Memory. Sound where `count` elements from the pointer on belong to the array: no more are touched.
 

@@ -25,7 +25,10 @@ struct Attention {
     mask: AttentionMask = .none, _ run: Run
   ) {
     run.scratch {
-      let storage: Storage = query.isQuantized ? .float16 : .float32
+      // Attention to the text takes little time, and guidance multiplies its errors; in bytes few steps would be left to most
+      // of a text, whose first state is far larger than the others.
+      let isInteger = query.isQuantized && mask.isNone && context == nil
+      let storage: Storage = isInteger ? .float16 : .float32
       let mixed = run.rows(x.rows, x.columns, storage)
       run.scratch {
         let q = run.rows(x.rows, x.columns, storage)
@@ -38,7 +41,7 @@ struct Attention {
           key(source, into: k, run)
           value(source, into: v, run)
         }
-        run.attend(q, k, v, into: mixed, images: images, heads: heads, mask: mask, isInteger: query.isQuantized)
+        run.attend(q, k, v, into: mixed, images: images, heads: heads, mask: mask, isInteger: isInteger)
       }
       output(.rows(mixed), into: out, adding: residual, run)
     }

@@ -213,7 +213,7 @@ package struct BEATs {
         let mixed = run.matrix(like: x)
         run.attend(
           q, k, v, into: mixed, images: 1, heads: attention.heads, mask: .gatedBias(gate: gate, bias: bias),
-          isInteger: attention.query.isQuantized)
+          isInteger: false)
         attention.output(mixed, into: y, run)
       }
     }

@@ -94,6 +94,27 @@ private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU
     }
   }
 
+  @Test("The ranges of channels are the same on every processor", arguments: variants)
+  func channelRanges(_ table: KernelTable) {
+    var random = Generator(18)
+    for channels in widths {
+      for (rows, halves) in [(1, false), (2, true), (37, false), (37, true)] {
+        let x = Elements((0..<rows).flatMap { _ in awkward(&random, channels) }, halves: halves)
+        func run(_ table: KernelTable) -> [Float] {
+          let least = Guarded([Float](repeating: .nan, count: channels))
+          let greatest = Guarded([Float](repeating: .nan, count: channels))
+          call(
+            table.channelRanges,
+            at_channel_ranges(
+              x: x.base, rows: rows, channels: channels, least: least.base, greatest: greatest.base, halves: halves))
+          // The sign of a zero is left open.
+          return (least.elements + greatest.elements).map { $0 + 0 }
+        }
+        expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(rows) x \(channels)")
+      }
+    }
+  }
+
   @Test("Every binary16 number is widened exactly", arguments: variants + [Oracle.kernels])
   func widen(_ table: KernelTable) {
     let numbers = (0...UInt16.max).filter { !Float16(bitPattern: $0).isNaN }

@@ -32,11 +32,12 @@ import Testing
     isInteger: Bool
   ) -> [Bounded] {
     let width = p.heads * p.headWidth
-    // In integers each factor of a score is off by half a step, of which there are more than half of `steps` up to the
-    // largest; a distance is rounded down by a step at most, and its bias by half a step.
-    let steps = min((Double(Int32.max) / Double(p.headWidth)).squareRoot().rounded(.down), 32_767)
-    let codeError = isInteger ? 1.01 * Double(p.spread) / steps : 0
-    let distanceError = isInteger ? (mask == .gatedBias ? 1.5 : 1) * log(2) * 0x1p-11 : 0
+    // In integers channels of keys reach from their centre up to `spread` at most and are off by half of a 127th of that;
+    // those of queries, times that reach, by half of a 127th of the largest. A distance is rounded down by a step at
+    // most, and to the nearest.
+    let spread = Double(p.spread)
+    let coding = isInteger ? 1.03 * spread * spread / 127 * Double(p.headWidth).squareRoot() : 0
+    let distanceError = isInteger ? 1.5 * log(2) * 0x1p-10 + spread * spread * Double(p.headWidth) * 0x1p-14 : 0
     var result = [Bounded](repeating: Bounded(value: 0, error: 0), count: p.images * p.queries * width)
     for item in 0..<p.images * p.heads * p.queries {
       let (image, rest) = item.quotientAndRemainder(dividingBy: p.heads * p.queries)
@@ -55,7 +56,6 @@ import Testing
         }
         score /= Double(p.headWidth).squareRoot()
         size /= Double(p.headWidth).squareRoot()
-        let coding = codeError * (2 * Double(p.spread) + codeError) * Double(p.headWidth).squareRoot()
         if mask == .gatedBias {
           let added = Double(gate[head * p.queries + i]) * Double(bias[head * (2 * p.keys - 1) + j - i + p.keys - 1])
           score += added
@@ -88,19 +88,20 @@ import Testing
 
   /// How far the mean of `values` may be off in integers. `weights` are those of the scores' softmax, the largest is 1.
   ///
-  /// Each weight w is off by a factor, that of its score, of its polynomial (1.85e-4) and of a power of two (1.1e-4) for each
-  /// tile after it, and by half of what the largest has 16370 of; with the sum D of the weights as computed, the mean m
-  /// moves by sum |change of w| |v - m| / D. Each value is off by half a step of 1 / 2047 of the largest.
+  /// Each weight w is off by a factor, that of its score, of its polynomial (1.5e-4) and of a power of two (1.15e-4) for its
+  /// tile and for each after it, and by half of what the largest of its tile has 255 of; with the sum D of the weights as
+  /// computed, the mean m moves by sum |change of w| |v - m| / D. Each value is off by half of a 127th of its reach,
+  /// which is `spread` at most.
   private func integerError(
     _ weights: [Double], _ values: [Double], _ mean: Double, _ scoreError: Double, spread: Double
   ) -> Double {
-    let tiles = Double(weights.count / 64 + 2)
-    let factor = exp(2 * scoreError + 1.85e-4 + 1.2e-4 * tiles) - 1
-    let half = 0.501 / 16_370
+    let tiles = Double(weights.count / 128 + 2)
+    let factor = exp(2 * scoreError + 1.5e-4 + 1.15e-4 * tiles) - 1
+    let half = 0.51 / 255 * (1 + factor)
     let lost = Double(weights.count) * half
-    let sum = max(1, weights.reduce(0, +) * (1 - factor) - lost)
+    let sum = max(0.99, weights.reduce(0, +) * (1 - factor) - lost)
     let change = zip(weights, values).reduce(0) { $0 + (factor * $1.0 + half) * ($1.1 - mean).magnitude }
-    return change / sum + 0.51 * spread / 2047 + 6 * tiles * 0x1p-24 * spread
+    return change / sum + 0.51 * spread / 127 + 6 * tiles * 0x1p-24 * spread
   }
 
   private func check(_ p: Problem, _ mask: Mask, isInteger: Bool, seed: Int) throws {
@@ -127,13 +128,15 @@ import Testing
       "\(p) \(mask), integer \(isInteger)")
   }
 
-  @Test("Attention is the softmax over all keys of its own image", arguments: Mask.allCases, [false, true])
+  @Test(
+    "Attention is the softmax over all keys of its own image",
+    arguments: [(Mask.none, true)] + Mask.allCases.map { ($0, false) })
   func softmax(_ mask: Mask, isInteger: Bool) throws {
     for (seed, (tokens, heads, headWidth)) in [
       (1, 1, 1), (2, 3, 5), (63, 2, 8), (64, 1, 4), (65, 2, 12), (97, 2, 8), (130, 1, 40),
     ].enumerated() {
       let images = mask == .gatedBias ? 1 : 2
-      for spread in [Float(1), 12] {
+      for spread in isInteger ? [Float(1), 1.5] : [Float(1), 12] {
         try check(
           Problem(
             images: images, queries: tokens, keys: tokens, heads: heads, headWidth: headWidth, spread: spread),
@@ -161,8 +164,8 @@ import Testing
       run.attend(
         run.matrix(1, 1, [sign * 2000]), run.matrix(100, 1, [Float](repeating: 1, count: 100)),
         run.matrix(100, 1, v), into: out, images: 1, heads: 1, isInteger: isInteger)
-      // Integers: half a step of the largest value in each tile.
-      #expect((out.elements[0] - 49.5).magnitude < (isInteger ? 0.51 * 99 / 2047 : 1e-4))
+      // Integers: half a step of the values' reach, and roundings.
+      #expect((out.elements[0] - 49.5).magnitude < (isInteger ? 0.51 * 49.5 / 127 : 1e-4))
     }
   }
 }

@@ -11,8 +11,9 @@
 enum { AT_PANEL = 8 };           // outputs in a panel of packed weights
 enum { AT_QUAD = 4 };            // inputs in a quad of packed int8 weights
 enum { AT_GEMM_ROWS = 256 };     // rows of one int8 product at most
-enum { AT_ATTENTION_TILE = 64 }; // keys between two rescalings of the online softmax
-enum { AT_ATTENTION_QUERIES = 32 }; // queries that any kernel takes at once, at most
+// Keys between two rescalings of the online softmax, in f32 and in integers.
+enum { AT_ATTENTION_TILE = 64, AT_CODED_TILE = 128 };
+enum { AT_CODED_QUERIES = 32 }; // queries that any kernel takes at once in integers, at most
 
 // f32 rows -> u8 rows, each with its scale and zero point: x = scale * (q - zero).
 typedef struct {
@@ -75,6 +76,14 @@ typedef struct {
   bool halves;
 } at_channel_sums;
 
+// least[c] and greatest[c] are set to those of x over the rows, which there are.
+typedef struct {
+  const void *x; // f32, or f16 where `halves`
+  size_t rows, channels;
+  float *least, *greatest;
+  bool halves;
+} at_channel_ranges;
+
 typedef enum { AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU } at_activation;
 
 // out = activation(x * factor[c] + offset[c])
@@ -128,66 +137,66 @@ static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
   return AT_ATTENTION_TILE * (2 * head_width + 32) + 2 * queries + 64;
 }
 
-// Attention in integers: queries and keys are s16, scaled by a power of two a query and a tile of keys, and values s16 with
-// a scale a tile. Integer sums are exact. The softmax is taken in powers of two: how far a score lies below the largest is a
-// whole number of 2^-11 of an exponent, and its weight a whole number that the oracle's attentionWeight defines. A
-// tile is packed once for all queries:
-//   float   value_scale
-//   int32_t key_exponent, and 14 unused: codes are keys times 2^key_exponent
-//   int16_t keys[head_width / 2, rounded up][AT_ATTENTION_TILE][2]
-//   int16_t values[AT_ATTENTION_TILE / 2][head_width, rounded up to 8][2]
-// with zeros for keys and channels that do not exist.
+// Attention in integers. Queries, keys and values are s8. Each channel of keys and of values is coded over its own range: a
+// centre is taken off, which for keys adds the same to all scores of a query, and which the weighted mean of the values gets
+// back; what is left is scaled to the limit of codes. The scale of a channel of keys is given to that of the queries, each of
+// which is then scaled to the limit. Integer sums are exact. The softmax is taken in powers of two: how far a score lies
+// below the largest is a whole number of steps, of between 2^-11 and 2^-10 of an exponent, the same for all keys of a query,
+// and its weight a whole number up to AT_LARGEST_WEIGHT that the oracle's attentionWeight defines. It is counted from the
+// tile's largest score, unless that is AT_REACH or more below the largest of all: so small weights keep their digits where
+// all of a tile are small.
 enum {
-  AT_DISTANCE_BITS = 11,     // of a distance, behind the point
-  AT_LARGEST_WEIGHT = 16370, // that of the largest score
-  AT_VALUE_LIMIT = 2047,     // AT_ATTENTION_TILE products with weights add up to less than 2^31
+  AT_CODE_LIMIT = 127,     // the largest magnitude of a code
+  AT_DISTANCE_BITS = 10,   // of a distance in exponents, behind the point
+  AT_LARGEST_WEIGHT = 255, // that of its tile's largest score
+  // In steps: at least 7 exponents. What is 2^15 - 1 steps beyond must be 9 exponents beyond what is AT_REACH beyond, for
+  // kernels that count in sixteen bits: no more than this.
+  AT_REACH = 14 << AT_DISTANCE_BITS,
 };
 
-// The largest magnitude of a query's or a key's code: head_width products add up to less than 2^31.
-static inline int32_t at_attention_limit(size_t head_width) {
-  const int32_t limit = (int32_t)__builtin_sqrt(2147483647.0 / (double)head_width);
-  return limit < 32767 ? limit : 32767;
-}
+// A tile is packed once for all queries, in memory of at_attention_tile_bytes, for those kernels that come in the same
+// table. Most have it as the oracle, with zeros for keys and channels that do not exist:
+//   int16_t keys[head_width / 2, rounded up][AT_CODED_TILE][2]
+//   int16_t values[AT_CODED_TILE / 2][head_width, rounded up to 8][2]
 static inline size_t at_attention_pairs(size_t head_width) { return (head_width + 1) / 2; }
 static inline size_t at_attention_values(size_t head_width) { return (head_width + 7) / 8 * 8; }
 static inline size_t at_attention_tile_bytes(size_t head_width) {
   const size_t elements = 2 * at_attention_pairs(head_width) + at_attention_values(head_width);
-  return 16 * sizeof(float) + AT_ATTENTION_TILE * elements * sizeof(int16_t);
+  return AT_CODED_TILE * elements * sizeof(int16_t);
 }
 
 // `count` keys and values of one head -> tile, 32-byte aligned.
 typedef struct {
   const void *k, *v; // f32, or f16 where `halves`
+  const float *key_centre, *key_factor, *value_centre, *value_factor; // [head_width]: codes are (x - centre) * factor
   size_t k_stride, v_stride; // elements between rows
   size_t count, head_width;
   void *tile;
   bool halves;
 } at_attention_pack;
 
-// One head as in at_attention, from packed tiles.
+// One head as in at_attention, of keys that all queries see, from packed tiles.
 typedef struct {
   const void *q; // f32, or f16 where `halves`
   const void *tiles;
+  const float *query_factor;             // [head_width]: scores, in exponents of two, are q * factor * codes of keys
+  const float *value_centre, *value_step; // [head_width]: values are centre + step * code
   void *out; // as q
   size_t q_stride, out_stride; // elements between rows
   size_t queries, keys, head_width;
-  size_t first_query; // the index of q's first row in the sequence: for the causal mask and the bias
-  float scale;
-  bool causal;
-  const float *_Nullable bias;
-  const float *_Nullable gate;
-  void *workspace; // at_attention_int16_workspace(queries, head_width) bytes, 32-byte aligned
+  void *workspace; // at_attention_int8_workspace(queries, head_width) bytes, 32-byte aligned
   bool halves; // f16 results are rounded to nearest even, at most 65504 in magnitude
-} at_attention_int16;
+} at_attention_int8;
 
-static inline size_t at_attention_int16_workspace(size_t queries, size_t head_width) {
-  const size_t taken = (queries + AT_ATTENTION_QUERIES - 1) / AT_ATTENTION_QUERIES * AT_ATTENTION_QUERIES;
-  const size_t of_query = at_attention_pairs(head_width) + (head_width + 15) / 16 * 16 + 5;
+static inline size_t at_attention_int8_workspace(size_t queries, size_t head_width) {
+  const size_t taken = (queries + AT_CODED_QUERIES - 1) / AT_CODED_QUERIES * AT_CODED_QUERIES;
+  const size_t of_query = at_attention_pairs(head_width) + (head_width + 15) / 16 * 16 + 6;
   return taken * of_query * sizeof(float) +
-         AT_ATTENTION_QUERIES * AT_ATTENTION_TILE * (sizeof(float) + sizeof(int16_t)) + 64;
+         AT_CODED_QUERIES * AT_CODED_TILE * sizeof(int16_t) + 64;
 }
 
 #define AT_DECLARE_ANY_LANES(suffix)                      \
+  void at_channel_ranges_##suffix(const at_channel_ranges *); \
   void at_quantize_rows_##suffix(const at_quantize *);    \
   void at_widen_##suffix(const at_widen *);               \
   void at_channel_sums_##suffix(const at_channel_sums *); \
@@ -196,13 +205,13 @@ static inline size_t at_attention_int16_workspace(size_t queries, size_t head_wi
   void at_add_##suffix(const at_add *);                   \
   void at_gated_gelu_##suffix(const at_gated_gelu *);
 
-#define AT_DECLARE_ATTENTION_INT16(suffix)                    \
+#define AT_DECLARE_ATTENTION_INT8(suffix)                    \
   void at_attention_pack_##suffix(const at_attention_pack *); \
-  void at_attention_int16_##suffix(const at_attention_int16 *);
+  void at_attention_int8_##suffix(const at_attention_int8 *);
 
 #define AT_DECLARE_KERNELS(suffix)                        \
   AT_DECLARE_ANY_LANES(suffix)                            \
-  AT_DECLARE_ATTENTION_INT16(suffix)                      \
+  AT_DECLARE_ATTENTION_INT8(suffix)                      \
   void at_gemm_int8_##suffix(const at_gemm *);            \
   void at_gemm_float32_##suffix(const at_gemm *);         \
   void at_gemm_float16_##suffix(const at_gemm *);         \
@@ -212,8 +221,8 @@ static inline size_t at_attention_int16_workspace(size_t queries, size_t head_wi
 #if defined(__x86_64__)
 AT_DECLARE_KERNELS(sse41)
 AT_DECLARE_KERNELS(avx2)
-AT_DECLARE_ATTENTION_INT16(avxvnni)
-void at_attention_int16_avx512vnni(const at_attention_int16 *);
+AT_DECLARE_ATTENTION_INT8(avxvnni)
+AT_DECLARE_ATTENTION_INT8(avx512vnni)
 AT_DECLARE_ANY_LANES(avx512vnni)
 void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
@@ -241,7 +250,6 @@ uint32_t at_ceiling_int16_avx2(size_t iterations);
 uint32_t at_ceiling_int8_avxvnni(size_t iterations);
 uint32_t at_ceiling_int8_avx512vnni(size_t iterations);
 uint32_t at_ceiling_int16_avxvnni(size_t iterations);
-uint32_t at_ceiling_int16_avx512vnni(size_t iterations);
 #elif defined(__aarch64__)
 uint32_t at_ceiling_int8_neon(size_t iterations);
 uint32_t at_ceiling_int16_neon(size_t iterations);

@@ -2,5 +2,5 @@
 #if defined(__x86_64__)
 #include "lanes_avxvnni.h"
 
-#include "attention_int16.h"
+#include "attention_int8.h"
 #endif
