@@ -59,8 +59,9 @@ extension Portable {
       let inverse = 1 / normaliser
       for d in stride(from: 0, to: a.head_width, by: 8) {
         let count = a.head_width - d
-        let mean = load(s.sums + d, count: count) * inverse * load(a.value_step + d, count: count)
-        let value = mean + load(a.value_centre + d, count: count)
+        let mean: Lanes = load(s.sums + d, count: count) * inverse
+        let steps: Lanes = mean * load(a.value_step + d, count: count)
+        let value: Lanes = steps + load(a.value_centre + d, count: count)
         store(value, a.out, i * a.out_stride + d, count: count, halves: a.halves)
       }
     }

@@ -6,7 +6,7 @@ import Testing
 @testable import Models
 
 @Suite struct AttentionTests {
-  enum Mask: CaseIterable {
+  enum Mask {
     case none
     case causal
     case gatedBias
@@ -130,7 +130,7 @@ import Testing
 
   @Test(
     "Attention is the softmax over all keys of its own image",
-    arguments: [(Mask.none, true)] + Mask.allCases.map { ($0, false) })
+    arguments: zip([Mask.none, .none, .causal, .gatedBias], [true, false, false, false]))
   func softmax(_ mask: Mask, isInteger: Bool) throws {
     for (seed, (tokens, heads, headWidth)) in [
       (1, 1, 1), (2, 3, 5), (63, 2, 8), (64, 1, 4), (65, 2, 12), (97, 2, 8), (130, 1, 40),
