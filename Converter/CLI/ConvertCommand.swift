@@ -8,6 +8,7 @@ import WeightFile
 
 extension WeightType: ExpressibleByArgument {}
 extension CodeForm: ExpressibleByArgument {}
+extension ConvolutionForm: ExpressibleByArgument {}
 
 extension ConvertError {
   /// As in `sysexits.h`.
@@ -68,6 +69,13 @@ struct ConvertCommand: ParsableCommand {
       """)
   var codes: CodeForm?
 
+  @Option(
+    help: """
+      How 3x3 convolutions are computed: by Winograd's algorithm (winograd), fastest on most processors, or tap by tap \
+      (direct), for those that multiply bytes many times faster than 16 bits, as ARM's with the dot product (Pi 5).
+      """)
+  var convolutions = ConvolutionForm.winograd
+
   @Option(help: "The licence of the weights, to be written into the file.")
   var licence: String?
 
@@ -117,7 +125,8 @@ struct ConvertCommand: ParsableCommand {
     let start = Date()
     let job = ConversionJob(
       stableDiffusion: sd, beats: beats, embedder: embedder, lora: lora, tokenizer: tokenizer, configFolder: config,
-      predictionType: prediction, weights: weights, codes: codes, output: output, licence: licence)
+      predictionType: prediction, weights: weights, codes: codes,
+      convolutions: convolutions, output: output, licence: licence)
     if quality == nil { try comparison.requireUnused() }
     let converter = try ModelConverter(job)
     let comparing = try quality.map { try QualityRun(job, folder: $0, comparison.settings()) }

@@ -4,6 +4,15 @@ import Models
 import Tensors
 import WeightFile
 
+/// How 3x3 convolutions are to be computed, where their shapes leave the choice.
+package enum ConvolutionForm: String, CaseIterable, Sendable {
+  /// By Winograd's algorithm, in a quarter of the products, of sixteen bits: all taps are quantised in the same steps, and
+  /// any codes may lie side by side.
+  case winograd
+  /// Tap by tap, in products of eight bits.
+  case direct
+}
+
 /// What to convert.
 package struct ConversionJob: Sendable {
   package var stableDiffusion: String
@@ -16,12 +25,13 @@ package struct ConversionJob: Sendable {
   package var weights: WeightType
   /// nil: the fastest that costs little.
   package var codes: CodeForm?
+  package var convolutions: ConvolutionForm
   package var output: String
   package var licence: String?
   package init(
     stableDiffusion: String, beats: String, embedder: String, lora: String? = nil, tokenizer: String? = nil,
     configFolder: String? = nil, predictionType: String? = nil, weights: WeightType = .int8,
-    codes: CodeForm? = nil, output: String, licence: String? = nil
+    codes: CodeForm? = nil, convolutions: ConvolutionForm = .winograd, output: String, licence: String? = nil
   ) {
     self.stableDiffusion = stableDiffusion
     self.beats = beats
@@ -32,6 +42,7 @@ package struct ConversionJob: Sendable {
     self.predictionType = predictionType
     self.weights = weights
     self.codes = codes
+    self.convolutions = convolutions
     self.output = output
     self.licence = licence
   }
@@ -262,7 +273,8 @@ package struct ModelConverter {
   private func bestForm() throws(ConvertError) -> CodeForm {
     let rows = 8
     var noise: [CodeForm: Double] = [:]
-    for case .matrix(let name, let shape, let precision, _) in manifest.requests where type(precision) == .i8 {
+    for case .matrix(let name, let shape, let precision, _) in manifest.requests
+    where type(precision) == .i8 && !isTransformed(precision) {
       let source = try matrix(name, shape)
       let tapScale = MatrixWriter.tapScale(of: source, shape)
       let weight = Double(shape.outputs * shape.inputs * shape.taps)
@@ -285,6 +297,10 @@ package struct ModelConverter {
     case (_, .float16): .f16
     case (_, .int8): .i8
     }
+  }
+
+  private func isTransformed(_ precision: Precision) -> Bool {
+    precision == .transformed && type(precision) == .i8 && job.convolutions == .winograd
   }
 
   /// The tensors that stand for one request, in file order.
@@ -355,6 +371,7 @@ package struct ModelConverter {
     metadata["audiotoken.weights.type"] = .string(job.weights.rawValue)
     metadata.set("audiotoken.weights.limit", Int(Quantiser.limit))
     if job.weights == .int8 {
+      if job.convolutions == .winograd { metadata[MappedWeights.convolutionsKey] = .string(MappedWeights.winograd) }
       // What holds for fours holds for the pairs in them.
       if form != .full { metadata.set(MappedWeights.pairLimitKey, Int(Quantiser.sumLimit)) }
       if form == .fours { metadata.set(MappedWeights.fourLimitKey, Int(Quantiser.sumLimit)) }
@@ -390,8 +407,12 @@ package struct ModelConverter {
     case .matrix(let name, let shape, let precision, let bias):
       row.parameters += shape.outputs * shape.inputs * shape.taps + (bias ? shape.outputs : 0)
       let source = try matrix(name, shape)
-      try MatrixWriter(name: name, shape: shape, form: form, source: source, writer: writer)
-        .write(type(precision), &row.error)
+      let isTransformed = isTransformed(precision)
+      try MatrixWriter(
+        name: name, shape: shape, form: isTransformed ? .full : form, sharesSteps: isTransformed, source: source,
+        writer: writer
+      )
+      .write(type(precision), &row.error)
       source.tensor.releasePages()
       if bias {
         var padded = [Float](repeating: 0, count: shape.paddedOutputs)

@@ -8,6 +8,8 @@ struct MatrixWriter {
   let name: String
   let shape: MatrixShape
   let form: CodeForm
+  /// Whether all taps of a convolution have the same steps.
+  let sharesSteps: Bool
   let source: SourceMatrix
   let writer: WeightFileWriter
 
@@ -21,7 +23,8 @@ struct MatrixWriter {
   }
 
   private func writeInt8(_ error: inout QuantisationError) throws(ConvertError) {
-    let tapScale = Self.tapScale(of: source, shape)
+    let tapScale =
+      sharesSteps ? Array(repeating: 1, count: shape.taps) : Self.tapScale(of: source, shape)
     var packer = PanelPacker(shape, form, tapScale: tapScale)
     var scales = [Float](repeating: 0, count: shape.paddedOutputs)
     var sums = [Int32](repeating: 0, count: shape.taps * shape.paddedOutputs)

@@ -4,4 +4,5 @@
 
 #include "elementwise.h"
 #include "rows.h"
+#include "winograd.h"
 #endif

@@ -135,6 +135,7 @@ KERNEL_INLINE shorts as_shorts(floats x) { return _mm256_castps_si256(x); }
 KERNEL_INLINE void store_shorts(int16_t *x, shorts v) { _mm256_storeu_si256((__m256i *)x, v); }
 KERNEL_INLINE shorts all_shorts(int16_t x) { return _mm256_set1_epi16(x); }
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) { return _mm256_add_epi16(a, b); }
+KERNEL_INLINE shorts subtract_shorts(shorts a, shorts b) { return _mm256_sub_epi16(a, b); }
 // (a * b + 2^14) >> 15
 KERNEL_INLINE shorts multiply_high(shorts a, shorts b) { return _mm256_mulhrs_epi16(a, b); }
 KERNEL_INLINE shorts shift_left_6(shorts x) { return _mm256_slli_epi16(x, 6); }
@@ -160,6 +161,26 @@ KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
   const __m256i q = integers_of(rounded);
   _mm_storeu_si128((__m128i *)x, _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1)));
 }
+
+// Eight codes less their zero point.
+KERNEL_INLINE integers load_codes(const uint8_t *x, int32_t zero) {
+  return _mm256_sub_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x)), _mm256_set1_epi32(zero));
+}
+
+// A quad of a panel of weights [8][4], as two times eight pairs.
+KERNEL_INLINE void load_weight_pairs(const int8_t *x, size_t panel_bytes, shorts pairs[2]) {
+  const __m256i quads = _mm256_loadu_si256((const __m256i *)x);
+  // Each byte to the upper half of its sixteen bits, and down again with its sign.
+  const __m256i first =
+    _mm256_broadcastsi128_si256(_mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13));
+  const __m256i second =
+    _mm256_broadcastsi128_si256(_mm_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15));
+  pairs[0] = _mm256_srai_epi16(_mm256_shuffle_epi8(quads, first), 8);
+  pairs[1] = _mm256_srai_epi16(_mm256_shuffle_epi8(quads, second), 8);
+}
+
+// Lanes 0...7 and 8...15, the latter added to the former, and then as ReferenceMath.sum(lanes:).
+KERNEL_INLINE float sum_of_sixteen(const floats v[2]) { return sum_lanes(add(v[0], v[1])); }
 
 KERNEL_INLINE void transpose(floats v[8]) {
   floats pairs[8], quads[8];

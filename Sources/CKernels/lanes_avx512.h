@@ -97,6 +97,7 @@ KERNEL_INLINE shorts load_shorts(const int16_t *x) { return _mm512_loadu_si512(x
 KERNEL_INLINE void store_shorts(int16_t *x, shorts v) { _mm512_storeu_si512(x, v); }
 KERNEL_INLINE shorts all_shorts(int16_t x) { return _mm512_set1_epi16(x); }
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) { return _mm512_add_epi16(a, b); }
+KERNEL_INLINE shorts subtract_shorts(shorts a, shorts b) { return _mm512_sub_epi16(a, b); }
 // (a * b + 2^14) >> 15
 KERNEL_INLINE shorts multiply_high(shorts a, shorts b) { return _mm512_mulhrs_epi16(a, b); }
 KERNEL_INLINE shorts shift_left_6(shorts x) { return _mm512_slli_epi16(x, 6); }
@@ -107,6 +108,46 @@ KERNEL_INLINE shorts halved(shorts n) { return _mm512_srlv_epi16(all_shorts(1 <<
 KERNEL_INLINE integers add_products(integers sum, integers a, integers x) {
   __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(x));
   return sum;
+}
+
+// Sixteen pairs of s16, to be multiplied by one pair.
+typedef __m512i pairs8;
+typedef __m512i pair;
+KERNEL_INLINE pairs8 load_pairs(const int16_t *x) { return _mm512_loadu_si512(x); }
+KERNEL_INLINE pair load_pair(const int16_t *x) {
+  int32_t both;
+  __builtin_memcpy(&both, x, sizeof both);
+  return _mm512_set1_epi32(both);
+}
+
+// Those of a, then those of b, saturated.
+KERNEL_INLINE shorts narrow(integers a, integers b) {
+  return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), _mm512_packs_epi32(a, b));
+}
+
+// Sixteen codes less their zero point.
+KERNEL_INLINE integers load_codes(const uint8_t *x, int32_t zero) {
+  return _mm512_sub_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x)), _mm512_set1_epi32(zero));
+}
+
+// A quad of two panels of weights [8][4], as two times sixteen pairs.
+KERNEL_INLINE void load_weight_pairs(const int8_t *x, size_t panel_bytes, shorts pairs[2]) {
+  const __m512i quads = _mm512_inserti64x4(
+    _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)x)),
+    _mm256_loadu_si256((const __m256i *)(x + panel_bytes)), 1);
+  // Each byte to the upper half of its sixteen bits, and down again with its sign.
+  const __m128i first = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
+  const __m128i second = _mm_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15);
+  pairs[0] = _mm512_srai_epi16(_mm512_shuffle_epi8(quads, _mm512_broadcast_i32x4(first)), 8);
+  pairs[1] = _mm512_srai_epi16(_mm512_shuffle_epi8(quads, _mm512_broadcast_i32x4(second)), 8);
+}
+
+// Lanes 8...15 added to lanes 0...7, and then as ReferenceMath.sum(lanes:).
+KERNEL_INLINE float sum_of_sixteen(const floats v[1]) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v[0]), _mm512_extractf32x8_ps(v[0], 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
 // Sixteen fours of bytes, to be multiplied by one four.

@@ -181,6 +181,9 @@ KERNEL_INLINE shorts all_shorts(int16_t x) { return (shorts){vdupq_n_s16(x), vdu
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) {
   return (shorts){vaddq_s16(a.low, b.low), vaddq_s16(a.high, b.high)};
 }
+KERNEL_INLINE shorts subtract_shorts(shorts a, shorts b) {
+  return (shorts){vsubq_s16(a.low, b.low), vsubq_s16(a.high, b.high)};
+}
 // (a * b + 2^14) >> 15
 KERNEL_INLINE shorts multiply_high(shorts a, shorts b) {
   return (shorts){vqrdmulhq_s16(a.low, b.low), vqrdmulhq_s16(a.high, b.high)};
@@ -204,6 +207,30 @@ KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
   const integers q = integers_of(rounded);
   vst1q_s16(x, vqmovn_high_s32(vqmovn_s32(q.low), q.high));
 }
+
+// Eight codes less their zero point.
+KERNEL_INLINE integers load_codes(const uint8_t *x, int32_t zero) {
+  const uint16x8_t codes = vmovl_u8(vld1_u8(x));
+  const int32x4_t each = vdupq_n_s32(zero);
+  return (integers){vsubq_s32(vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(codes))), each),
+                    vsubq_s32(vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(codes))), each)};
+}
+
+// A quad of a panel of weights [8][4], as two times eight pairs.
+KERNEL_INLINE void load_weight_pairs(const int8_t *x, size_t panel_bytes, shorts pairs[2]) {
+  const int8x16_t low = vld1q_s8(x), high = vld1q_s8(x + 16);
+  const int32x4_t quads[4] = {
+    vreinterpretq_s32_s16(vmovl_s8(vget_low_s8(low))), vreinterpretq_s32_s16(vmovl_high_s8(low)),
+    vreinterpretq_s32_s16(vmovl_s8(vget_low_s8(high))), vreinterpretq_s32_s16(vmovl_high_s8(high)),
+  };
+  pairs[0] = (shorts){vreinterpretq_s16_s32(vuzp1q_s32(quads[0], quads[1])),
+                      vreinterpretq_s16_s32(vuzp1q_s32(quads[2], quads[3]))};
+  pairs[1] = (shorts){vreinterpretq_s16_s32(vuzp2q_s32(quads[0], quads[1])),
+                      vreinterpretq_s16_s32(vuzp2q_s32(quads[2], quads[3]))};
+}
+
+// Lanes 0...7 and 8...15, the latter added to the former, and then as ReferenceMath.sum(lanes:).
+KERNEL_INLINE float sum_of_sixteen(const floats v[2]) { return sum_lanes(add(v[0], v[1])); }
 
 KERNEL_INLINE void transpose4(float32x4_t *a, float32x4_t *b, float32x4_t *c, float32x4_t *d) {
   const float32x4x2_t ab = vtrnq_f32(*a, *b), cd = vtrnq_f32(*c, *d);

@@ -205,6 +205,9 @@ KERNEL_INLINE shorts all_shorts(int16_t x) { return (shorts){_mm_set1_epi16(x), 
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) {
   return (shorts){_mm_add_epi16(a.low, b.low), _mm_add_epi16(a.high, b.high)};
 }
+KERNEL_INLINE shorts subtract_shorts(shorts a, shorts b) {
+  return (shorts){_mm_sub_epi16(a.low, b.low), _mm_sub_epi16(a.high, b.high)};
+}
 // (a * b + 2^14) >> 15
 KERNEL_INLINE shorts multiply_high(shorts a, shorts b) {
   return (shorts){_mm_mulhrs_epi16(a.low, b.low), _mm_mulhrs_epi16(a.high, b.high)};
@@ -246,6 +249,28 @@ KERNEL_INLINE void store_codes(uint8_t *q, const floats rounded[4], int32_t zero
     _mm_storeu_si128((__m128i *)(q + 8 * i), codes);
   }
 }
+
+// Eight codes less their zero point.
+KERNEL_INLINE integers load_codes(const uint8_t *x, int32_t zero) {
+  const __m128i codes = _mm_loadl_epi64((const __m128i *)x), each = _mm_set1_epi32(zero);
+  return (integers){_mm_sub_epi32(_mm_cvtepu8_epi32(codes), each),
+                    _mm_sub_epi32(_mm_cvtepu8_epi32(_mm_srli_si128(codes, 4)), each)};
+}
+
+// A quad of a panel of weights [8][4], as two times eight pairs.
+KERNEL_INLINE void load_weight_pairs(const int8_t *x, size_t panel_bytes, shorts pairs[2]) {
+  const integers quads = load_integers((const int32_t *)x);
+  // Each byte to the upper half of its sixteen bits, and down again with its sign.
+  const __m128i first = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
+  const __m128i second = _mm_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15);
+  pairs[0] = (shorts){_mm_srai_epi16(_mm_shuffle_epi8(quads.low, first), 8),
+                      _mm_srai_epi16(_mm_shuffle_epi8(quads.high, first), 8)};
+  pairs[1] = (shorts){_mm_srai_epi16(_mm_shuffle_epi8(quads.low, second), 8),
+                      _mm_srai_epi16(_mm_shuffle_epi8(quads.high, second), 8)};
+}
+
+// Lanes 0...7 and 8...15, the latter added to the former, and then as ReferenceMath.sum(lanes:).
+KERNEL_INLINE float sum_of_sixteen(const floats v[2]) { return sum_lanes(add(v[0], v[1])); }
 
 KERNEL_INLINE void transpose(floats v[8]) {
   _MM_TRANSPOSE4_PS(v[0].low, v[1].low, v[2].low, v[3].low);

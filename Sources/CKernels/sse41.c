@@ -8,4 +8,5 @@
 #include "gemm_float.h"
 #include "layer_norm.h"
 #include "rows.h"
+#include "winograd.h"
 #endif

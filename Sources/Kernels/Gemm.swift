@@ -48,6 +48,13 @@ extension Run {
     let mark = arena.used
     defer { arena.release(to: mark) }
     observe(x, by: weights, through: window, rows: rows.map { $0.count * x.ways } ?? out.rows)
+    if case .quantized(let input) = x, weights.isTransformed, window.hasTiles {
+      let pixels = window.output.height * window.output.width
+      let tiled = WinogradProduct(
+        x: input, weights: weights, window: window, bias: bias ?? weights.bias, padding: paddingRow(for: x, shape),
+        kernels: kernels, images: (rows?.count ?? out.rows / x.ways) / pixels)
+      return multiplyTiles(tiled, into: out, rows: rows, adding: residual)
+    }
     let product = BlockProduct(
       x: x, weights: weights, window: window, rows: rows.map { $0.count * x.ways } ?? out.rows,
       bias: bias ?? weights.bias, padding: paddingRow(for: x, shape), kernels: kernels)

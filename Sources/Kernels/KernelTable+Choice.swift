@@ -66,6 +66,8 @@ extension KernelTable {
       gemmInt8Fours: at_gemm_int8_pairs_sse41,
       gemmFloat32: at_gemm_float32_sse41,
       gemmFloat16: at_gemm_float16_sse41,
+      winogradInputs: at_winograd_inputs_sse41,
+      winogradProducts: at_winograd_products_sse41,
       layerNorm: at_layer_norm_sse41,
       widen: at_widen_sse41,
       channelSums: at_channel_sums_sse41,
@@ -89,6 +91,8 @@ extension KernelTable {
       gemmInt8Fours: at_gemm_int8_fours_avx2,
       gemmFloat32: at_gemm_float32_avx2,
       gemmFloat16: at_gemm_float16_avx2,
+      winogradInputs: at_winograd_inputs_avx2,
+      winogradProducts: at_winograd_products_avx2,
       layerNorm: at_layer_norm_avx2,
       widen: at_widen_avx2,
       channelSums: at_channel_sums_avx2,
@@ -104,16 +108,23 @@ extension KernelTable {
         at_ceiling_int8_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int8_fours_avx2, at_ceiling_int16_avx2
       ))
 
-    static let avxVNNI = avx2.multiplying(
-      name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni
-    ).attending(
-      by: at_attention_int8_avxvnni, packing: at_attention_pack_avxvnni, ceiling: at_ceiling_int16_avxvnni)
+    static let avxVNNI = {
+      var table = avx2.multiplying(
+        name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni
+      ).attending(
+        by: at_attention_int8_avxvnni, packing: at_attention_pack_avxvnni, ceiling: at_ceiling_int16_avxvnni)
+      table.winogradInputs = at_winograd_inputs_avxvnni
+      table.winogradProducts = at_winograd_products_avxvnni
+      return table
+    }()
     static let avx512VNNI = {
       var table = avx2.multiplying(
         name: "avx512vnni", by: at_gemm_int8_avx512vnni, ceiling: at_ceiling_int8_avx512vnni
       ).attending(
         by: at_attention_int8_avx512vnni, packing: at_attention_pack_avx512vnni, ceiling: at_ceiling_int8_avx512vnni)
       table.tilePanels = 4
+      table.winogradInputs = at_winograd_inputs_avx512vnni
+      table.winogradProducts = at_winograd_products_avx512vnni
       table.quantizeRows = at_quantize_rows_avx512vnni
       table.widen = at_widen_avx512vnni
       table.channelSums = at_channel_sums_avx512vnni
@@ -133,6 +144,8 @@ extension KernelTable {
       gemmInt8Fours: at_gemm_int8_neon,
       gemmFloat32: at_gemm_float32_neon,
       gemmFloat16: at_gemm_float16_neon,
+      winogradInputs: at_winograd_inputs_neon,
+      winogradProducts: at_winograd_products_neon,
       layerNorm: at_layer_norm_neon,
       widen: at_widen_neon,
       channelSums: at_channel_sums_neon,

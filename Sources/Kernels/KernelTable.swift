@@ -15,6 +15,8 @@ package struct KernelTable: Sendable {
   package var gemmInt8Fours: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var gemmFloat32: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
   package var gemmFloat16: @convention(c) @Sendable (UnsafePointer<at_gemm>) -> Void
+  package var winogradInputs: @convention(c) @Sendable (UnsafePointer<at_winograd>) -> Void
+  package var winogradProducts: @convention(c) @Sendable (UnsafePointer<at_winograd>) -> Void
   package var layerNorm: @convention(c) @Sendable (UnsafePointer<at_layer_norm>) -> Void
   package var widen: @convention(c) @Sendable (UnsafePointer<at_widen>) -> Void
   package var channelSums: @convention(c) @Sendable (UnsafePointer<at_channel_sums>) -> Void

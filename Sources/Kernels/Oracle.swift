@@ -11,6 +11,8 @@ package enum Oracle {
     gemmInt8Fours: { gemmInt8($0.pointee) },
     gemmFloat32: { args in gemmFloat(args.pointee) { $0.assumingMemoryBound(to: Float.self)[$1] } },
     gemmFloat16: { args in gemmFloat(args.pointee) { widen($0.assumingMemoryBound(to: UInt16.self)[$1]) } },
+    winogradInputs: { winogradInputs($0.pointee) },
+    winogradProducts: { winogradProducts($0.pointee) },
     layerNorm: { layerNorm($0.pointee) },
     widen: { widen($0.pointee) },
     channelSums: { channelSums($0.pointee) },
@@ -109,7 +111,7 @@ package enum Oracle {
     a.panel_begin * Int(AT_PANEL)..<max(a.panel_begin * Int(AT_PANEL), min(a.outputs, a.panel_end * Int(AT_PANEL)))
   }
 
-  private static func store(
+  static func store(
     _ y: Float, _ residual: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer, _ a: at_gemm, _ r: Int, _ o: Int
   ) {
     let sum = residual.map { y + element($0, r * a.residual_stride + o, halves: a.halves) } ?? y

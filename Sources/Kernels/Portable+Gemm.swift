@@ -10,7 +10,7 @@ extension Portable {
   /// What is added to the outputs of a panel, and where they go; returns them as they are without the residual. `carry` is
   /// what the row that this one is paired with came to.
   @inline(__always) @discardableResult
-  private static func store(_ total: Lanes, _ a: at_gemm, row: Int, panel: Int, carry: Lanes? = nil) -> Lanes {
+  static func store(_ total: Lanes, _ a: at_gemm, row: Int, panel: Int, carry: Lanes? = nil) -> Lanes {
     let first = panel * 8
     let count = a.outputs - first
     var y = total

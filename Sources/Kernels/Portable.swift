@@ -14,6 +14,8 @@ package enum Portable {
     gemmInt8Fours: { gemmInt8($0.pointee) },
     gemmFloat32: { gemmFloat32($0.pointee) },
     gemmFloat16: { gemmFloat16($0.pointee) },
+    winogradInputs: { winogradInputs($0.pointee) },
+    winogradProducts: { winogradProducts($0.pointee) },
     layerNorm: { layerNorm($0.pointee) },
     widen: { widen($0.pointee) },
     channelSums: { channelSums($0.pointee) },

@@ -18,6 +18,10 @@ package struct Window: Sendable {
   let padding: Size
   /// Whether output row r reads input row r and nothing else.
   private let isSame: Bool
+  /// Of the tiles of an output that Winograd's convolution computes.
+  package static let tileSide = 4
+  /// Whether a 3x3 kernel goes over a whole map pixel by pixel, whose sides are multiples of `tileSide`. Its bands are too.
+  package private(set) var hasTiles: Bool
 
   /// - Parameter padding: `kernel / 2` by default.
   package init(
@@ -29,6 +33,9 @@ package struct Window: Sendable {
     self.input = input
     virtual = enlarged ?? input
     self.output = output
+    hasTiles =
+      kernel == Size(3, 3) && stride == 1 && virtual == input && output == input && self.padding == Size(1, 1)
+      && output.height % Self.tileSide == 0 && output.width % Self.tileSide == 0
     isSame =
       kernel == Size(1, 1) && stride == 1 && virtual == input && input == output && self.padding == Size(0, 0)
   }
@@ -50,10 +57,29 @@ package struct Window: Sendable {
   package func band(_ lines: Range<Int>, reading input: Range<Int>) -> Window {
     if lines.count == output.height && input.count == self.input.height { return self }
     precondition(virtual.height == self.input.height)
-    return Window(
+    var band = Window(
       kernel: kernel, stride: stride, input: Size(input.count, self.input.width),
       enlarged: Size(input.count, virtual.width), output: Size(lines.count, output.width),
       padding: Size(padding.height + input.lowerBound - lines.lowerBound * stride, padding.width))
+    // Whether a convolution is computed in tiles follows from its map, not from the bands it is cut into.
+    band.hasTiles = hasTiles
+    return band
+  }
+
+  /// Calls `body` with each of the places lines x columns of an image, which are counted from the top left corner of the
+  /// first output's kernel, and the input row that lies there; negative on padding. Of windows that have tiles.
+  @inline(__always)
+  func forEachSource(
+    _ image: Int, _ lines: Range<Int>, _ columns: Range<Int>, _ body: (_ place: Int, _ source: Int) -> Void
+  ) {
+    var place = 0
+    for v in lines.lowerBound - padding.height..<lines.upperBound - padding.height {
+      let isInside = v >= 0 && v < input.height
+      for u in columns.lowerBound - padding.width..<columns.upperBound - padding.width {
+        body(place, isInside && u >= 0 && u < input.width ? (image * input.height + v) * input.width + u : -1)
+        place += 1
+      }
+    }
   }
 
   /// Calls `body` with each tap and the input row that output row `row` reads there; negative on padding.

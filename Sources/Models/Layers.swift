@@ -91,7 +91,9 @@ package struct Convolution {
   ) throws(WeightError) {
     self.kernel = kernel
     self.stride = stride
-    weights = try w.matrix(MatrixShape(outputs: outputs, inputs: inputs, taps: kernel * kernel), precision)
+    let shape = MatrixShape(outputs: outputs, inputs: inputs, taps: kernel * kernel)
+    let isTransformed = precision == .quantized && stride == 1 && shape.canBeTransformed
+    weights = try w.matrix(shape, isTransformed ? .transformed : precision)
   }
 
   package func callAsFunction(
@@ -146,7 +148,12 @@ package struct Convolution {
     // Images that are not computed together, and lines that are enlarged, are taken whole.
     let isWhole = enlarged != nil || x.images > run.ways(weights, rows: x.pixels)
     let lineBytes = x.images * x.width * stride * weights.rowBytes
-    for lines in isWhole ? [0..<out.height] : run.bands(of: out.height, bytes: lineBytes) {
+    // Bands hold whole tiles.
+    let step = weights.isTransformed && window.hasTiles ? Window.tileSide : 1
+    let bands = run.bands(of: out.height / step, bytes: step * lineBytes).map {
+      step * $0.lowerBound..<step * $0.upperBound
+    }
+    for lines in isWhole ? [0..<out.height] : bands {
       run.scratch {
         let held = window.inputLines(for: lines)
         let input = run.activations(

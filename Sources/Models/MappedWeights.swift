@@ -12,10 +12,15 @@ package struct MappedWeights: WeightSource {
   package static let pairLimitKey = "audiotoken.weights.pair_limit"
   package static let fourLimitKey = "audiotoken.weights.four_limit"
   private let form: CodeForm
+  /// What files say whose 3x3 convolutions are to be computed by Winograd's algorithm.
+  package static let convolutionsKey = "audiotoken.weights.convolutions"
+  package static let winograd = "winograd"
+  private let isWinograd: Bool
 
   package init(_ file: WeightFile) {
     self.file = file
     let kept = [(Self.fourLimitKey, CodeForm.fours), (Self.pairLimitKey, .pairs)]
+    isWinograd = file.metadata[Self.convolutionsKey] == .string(Self.winograd)
     form = kept.first { file.metadata[$0.0] == .uint32(128) }?.1 ?? .full
   }
 
@@ -23,15 +28,21 @@ package struct MappedWeights: WeightSource {
     _ name: String, _ shape: MatrixShape, _ precision: Precision, bias: Bool
   ) throws(WeightError) -> PackedMatrix {
     let tensor = try find(name + ".weight")
+    var tapScale: UnsafePointer<Float>?
+    if tensor.type == .i8, precision != .kept, shape.taps > 1 {
+      tapScale = try pointer(find(name + ".tap_scale"), .f32, [shape.taps], Float.self)
+    }
+    let sharesSteps = tapScale.map { scale in (0..<shape.taps).allSatisfy { scale[$0] == 1 } } ?? false
+    let isTransformed = isWinograd && precision == .transformed && sharesSteps
     let elements: PackedMatrix.Elements
     switch tensor.type {
-    case .i8 where precision == .quantized:
+    case .i8 where precision != .kept:
       elements = .int8(
         try pointer(tensor, shape.packedDimensions(.i8), Int8.self),
         scale: try pointer(find(name + ".scale"), .f32, [shape.paddedOutputs], Float.self),
         sum: try pointer(find(name + ".sum"), .i32, [shape.taps, shape.paddedOutputs], Int32.self),
-        form)
-    case .f16 where precision == .quantized:
+        isTransformed ? .full : form)
+    case .f16 where precision != .kept:
       elements = .float16(try pointer(tensor, shape.packedDimensions(.f16), UInt16.self))
     case .f32:
       elements = .float32(try pointer(tensor, shape.packedDimensions(.f32), Float.self))
@@ -40,11 +51,8 @@ package struct MappedWeights: WeightSource {
       throw .type(file: file.path, tensor: tensor.name, expected: expected, found: "\(tensor.type)")
     }
     let biases = bias ? try pointer(find(name + ".bias"), .f32, [shape.paddedOutputs], Float.self) : nil
-    var tapScale: UnsafePointer<Float>?
-    if case .int8 = elements, shape.taps > 1 {
-      tapScale = try pointer(find(name + ".tap_scale"), .f32, [shape.taps], Float.self)
-    }
-    return PackedMatrix(elements: elements, shape: shape, bias: biases, tapScale: tapScale)
+    return PackedMatrix(
+      elements: elements, shape: shape, bias: biases, tapScale: tapScale, isTransformed: isTransformed)
   }
 
   package func vector(_ name: String, _ dimensions: [Int]) throws(WeightError) -> UnsafePointer<Float> {

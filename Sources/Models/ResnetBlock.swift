@@ -80,7 +80,11 @@ struct ResnetBlock {
       base: small.base, storage: small.storage, images: 1, height: height, width: width, channels: small.channels)
     let lineBytes = 2 * small.width * small.channels * small.storage.bytes
     func lines(_ bytes: Int) -> [Range<Int>] {
-      run.bands(of: small.height, bytes: bytes).map { 2 * $0.lowerBound..<2 * $0.upperBound }
+      // Whole tiles of the convolution, where the map has them.
+      let step = small.height % 2 == 0 ? 2 : 1
+      return run.bands(of: small.height / step, bytes: step * bytes).map {
+        2 * step * $0.lowerBound..<2 * step * $0.upperBound
+      }
     }
     /// Calls `body` with the band that holds `lines`.
     func enlarge(_ lines: Range<Int>, _ body: (FeatureMap) -> Void) {

@@ -4,6 +4,9 @@ import WeightFile
 /// Whether a matrix follows the file's weight type or stays f32 whatever that is.
 package enum Precision: Hashable, Sendable {
   case quantized
+  /// Quantised, and where that is to int8, in the same steps for all taps of a convolution, which is to be computed by
+  /// Winograd's algorithm.
+  case transformed
   case kept
 }
 

@@ -22,6 +22,8 @@ package struct MatrixShape: Hashable, Sendable {
   /// Outputs with the padding of each group's last panel: the length of scales and biases.
   package var paddedOutputs: Int { panels * Self.panel }
   package var paddedInputs: Int { inputs.roundedUp(to: Self.quad) }
+  /// Whether it can be that of a convolution by Winograd's algorithm.
+  package var canBeTransformed: Bool { taps == 9 && groups == 1 && inputs % 32 == 0 && outputs % 32 == 0 }
   /// Where output `index` lies among the padded ones.
   package func padded(_ index: Int) -> Int {
     let perGroup = outputs / groups
@@ -62,9 +64,15 @@ package struct PackedMatrix: @unchecked Sendable {
   package let bias: UnsafePointer<Float>?
   /// f32 [taps], int8 convolutions only: what the codes of a tap are multiplied by besides their output's scale.
   package let tapScale: UnsafePointer<Float>?
+  /// Whether it is a 3x3 convolution for Winograd's algorithm: int8 codes of any form, of which no tap has a scale of its
+  /// own, with inputs and outputs in multiples of 32.
+  package let isTransformed: Bool
   package init(
-    elements: Elements, shape: MatrixShape, bias: UnsafePointer<Float>?, tapScale: UnsafePointer<Float>? = nil
+    elements: Elements, shape: MatrixShape, bias: UnsafePointer<Float>?, tapScale: UnsafePointer<Float>? = nil,
+    isTransformed: Bool = false
   ) {
+    precondition(!isTransformed || shape.canBeTransformed)
+    self.isTransformed = isTransformed
     self.elements = elements
     self.shape = shape
     self.bias = bias
@@ -78,7 +86,7 @@ package struct PackedMatrix: @unchecked Sendable {
   package var parts: [Range<Int>] {
     let panels = shape.panelsPerGroup
     let parts = shape.groups > 1 ? 1 : bytes.count.roundedUp(to: Self.partBytes) / Self.partBytes
-    let size = (panels.roundedUp(to: parts) / parts).roundedUp(to: 2)
+    let size = (panels.roundedUp(to: parts) / parts).roundedUp(to: 4)
     return stride(from: 0, to: panels, by: size).map { $0..<min($0 + size, panels) }
   }
 

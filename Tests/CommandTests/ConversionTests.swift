@@ -67,6 +67,33 @@ import Testing
     #expect(unknown.exitCode == 64 && unknown.errors.contains("full") && unknown.errors.contains("pairs"))
   }
 
+  @Test func convolutionsAreConvertedAsAskedAndThePictureFollows() throws {
+    let folder = try TemporaryFolder()
+    let checkpoint = try TinyModel.shared.checkpoint
+    let key = "audiotoken.weights.convolutions"
+    func convert(_ options: [String], to name: String) throws -> Any? {
+      let output = folder / name
+      try succeed(.convert, TinyModel.conversion(of: checkpoint, to: output) + options + ["--quiet"])
+      try succeed(.audiotoken, ["inspect", output, "--verify"])
+      let report = try parseObject(succeed(.audiotoken, ["inspect", output, "--json"]).output)
+      return try #require(report["settings"] as? [String: Any])[key]
+    }
+    #expect(try convert([], to: "default.gguf") as? String == "winograd")
+    #expect(try convert(["--codes", "fours"], to: "fours.gguf") as? String == "winograd")
+    #expect(try convert(["--convolutions", "direct"], to: "direct.gguf") == nil)
+    let pictures = try ["default", "direct"].map { name in
+      let picture = folder / "\(name).png"
+      try succeed(
+        .audiotoken,
+        ["generate", folder / "\(name).gguf", TinyModel.sound, "--steps", "1", "--seed", "1", "-o", picture, "--quiet"])
+      return try bytes(picture)
+    }
+    #expect(pictures[0] != pictures[1])
+    let unknown = try run(
+      .convert, TinyModel.conversion(of: checkpoint, to: folder / "n.gguf") + ["--convolutions", "fast"])
+    #expect(unknown.exitCode == 64 && unknown.errors.contains("winograd") && unknown.errors.contains("direct"))
+  }
+
   @Test func inspectShowsSettingsAndSizes() throws {
     let model = try TinyModel.shared.model
     let text = try succeed(.audiotoken, ["inspect", model]).output

@@ -11,6 +11,8 @@ private struct Declared {
   var name: String
   var type: TensorType
   var dimensions: [Int]
+  /// Of f32; nil for zeros.
+  var values: [Float]?
 }
 
 @Suite struct MappedWeightsTests {
@@ -27,6 +29,7 @@ private struct Declared {
   @discardableResult
   private func withFile<Result>(
     _ tensors: [Declared], pairLimit: MetadataValue? = nil, fourLimit: MetadataValue? = nil,
+    convolutions: MetadataValue? = nil,
     _ body: (WeightFile) throws -> Result
   ) throws -> Result {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("models-\(UUID().uuidString).gguf").path
@@ -35,9 +38,11 @@ private struct Declared {
     var metadata = Metadata(file: path)
     metadata["audiotoken.weights.pair_limit"] = pairLimit
     metadata["audiotoken.weights.four_limit"] = fourLimit
+    metadata["audiotoken.weights.convolutions"] = convolutions
     let writer = try WeightFileWriter(path: path, metadata: metadata, tensors: declarations)
-    for declaration in declarations {
-      let bytes = [UInt8](repeating: 0, count: try #require(declaration.checkedByteCount))
+    for (tensor, declaration) in zip(tensors, declarations) {
+      let zeros = [UInt8](repeating: 0, count: try #require(declaration.checkedByteCount))
+      let bytes = tensor.values?.withUnsafeBytes { Array($0) } ?? zeros
       try bytes.withUnsafeBytes { try writer.write(declaration.name, $0) }
     }
     try writer.finish()
@@ -94,6 +99,40 @@ private struct Declared {
     for other in others {
       #expect(try form(pairs: promised, fours: other) == .pairs, "\(String(describing: other))")
       #expect(try form(pairs: other, fours: other) == .full, "\(String(describing: other))")
+    }
+  }
+
+  @Test("A convolution is transformed where the file says so, its taps share their steps and its network asks for it")
+  func transformed() throws {
+    let wide = MatrixShape(outputs: 32, inputs: 32, taps: 9)
+    func isTransformed(
+      _ precision: Precision, _ scales: [Float], says: MetadataValue? = .string("winograd"), shape: MatrixShape
+    ) throws -> Bool {
+      let panels = (shape.outputs + 7) / 8
+      let tensors = [
+        Declared(name: "unet.a.weight", type: .i8, dimensions: [panels, 9 * ((shape.inputs + 3) / 4), 8, 4]),
+        Declared(name: "unet.a.scale", type: .f32, dimensions: [8 * panels]),
+        Declared(name: "unet.a.sum", type: .i32, dimensions: [9, 8 * panels]),
+        Declared(name: "unet.a.bias", type: .f32, dimensions: [8 * panels]),
+        Declared(name: "unet.a.tap_scale", type: .f32, dimensions: [9], values: scales),
+      ]
+      return try withFile(tensors, pairLimit: .uint32(128), convolutions: says) { file in
+        let matrix = try MappedWeights(file).matrix("unet.a", shape, precision, bias: true)
+        guard case .int8(_, _, _, let form) = matrix.elements else { return false }
+        #expect(form == (matrix.isTransformed ? .full : .pairs))
+        return matrix.isTransformed
+      }
+    }
+    let shared = [Float](repeating: 1, count: 9)
+    #expect(try isTransformed(.transformed, shared, shape: wide))
+    #expect(try !isTransformed(.quantized, shared, shape: wide))
+    for says in [nil, MetadataValue.string("direct"), .bool(true)] {
+      #expect(try !isTransformed(.transformed, shared, says: says, shape: wide), "\(String(describing: says))")
+    }
+    for other in [0.5, 0, 2, .nan, .infinity, Float(1).nextUp, -1] {
+      var scales = shared
+      scales[8] = other
+      #expect(try !isTransformed(.transformed, scales, shape: wide), "\(other)")
     }
   }
 

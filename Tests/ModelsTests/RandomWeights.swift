@@ -44,7 +44,13 @@ final class RandomWeights: WeightSource {
   private(set) var vectors: [String: [Float]] = [:]
   private(set) var tables: [String: [Float]] = [:]
 
-  init(_ kind: Kind) { self.kind = kind }
+  /// Whether int8 convolutions that can be are computed by Winograd's algorithm.
+  let transforms: Bool
+
+  init(_ kind: Kind, transforms: Bool = false) {
+    self.kind = kind
+    self.transforms = transforms
+  }
 
   func matrix(_ name: String, _ shape: MatrixShape, _ precision: Precision, bias: Bool) -> PackedMatrix {
     var generator = Generator(Self.seed(name))
@@ -75,7 +81,9 @@ final class RandomWeights: WeightSource {
       matrices[name] = DenseMatrix(shape: shape, values: values, bias: bias)
       elements = .float32(keep(Layout.floats(values, shape)))
     }
-    return PackedMatrix(elements: elements, shape: shape, bias: padded.map(keep))
+    return PackedMatrix(
+      elements: elements, shape: shape, bias: padded.map(keep),
+      isTransformed: transforms && kind.isInt8 && precision == .transformed)
   }
 
   func vector(_ name: String, _ dimensions: [Int]) -> UnsafePointer<Float> {

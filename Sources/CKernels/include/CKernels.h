@@ -53,6 +53,54 @@ typedef struct {
   bool halves; // whether residuals and results are f16: rounded to nearest even, at most 65504 in magnitude
 } at_gemm;
 
+// A 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3) [Lavin and Gray, arXiv 1509.09308]: of 6x6 pixels of the input a
+// tile of 4x4 of the output, in 36 products of channels instead of 144. The input's pixels are transformed as floats, and
+// what comes of each of the 36 places is coded in s16, AT_WINOGRAD_CHANNELS channels at a time, in steps that are as small
+// as s32 sums allow: weights are transformed as integers, without their denominators, which the steps take on. Sums over
+// a chunk of channels are exact; chunks are added up as floats.
+enum {
+  AT_WINOGRAD_PLACES = 36,
+  AT_WINOGRAD_CHANNELS = 128, // of a chunk
+  AT_WINOGRAD_OUTPUTS = 32,   // that are computed at once
+  AT_WINOGRAD_GAP = 64,       // bytes between places, so that they do not all fall on the same lines of a cache
+};
+
+// What products are of, in two steps. Inputs: tiles tile_begin..<tile_end to codes and steps. Products: all tiles by the
+// panels panel_begin..<panel_end.
+typedef struct {
+  // `rows`, `row_scale` and `row_zero` are of the tiles' pixels, [36][row_count]; row_count is that of the tiles, taps is
+  // 9, inputs and outputs are multiples of 32, panels are taken by fours, and `sum` is not read. Where `paired`, tiles of
+  // the second half hold differences to those of the first.
+  at_gemm product;
+  const size_t *pixels; // [row_count]: the row of the results that a tile's first pixel is
+  size_t line;          // rows from a tile's pixel to the one below
+  int16_t *codes;       // at_winograd_codes(...) of them, [row_count][channels of the chunk] from each at_winograd_place on
+  float *steps;         // [chunks][36][row_count]
+  size_t tile_begin, tile_end;
+  void *_Nullable workspace; // for products: at_winograd_workspace(row_count) bytes, 64-byte aligned
+} at_winograd;
+
+static inline size_t at_winograd_chunks(size_t inputs) {
+  return (inputs + AT_WINOGRAD_CHANNELS - 1) / AT_WINOGRAD_CHANNELS;
+}
+// Where the codes of a place are, of the chunk of channels that begins with `first`.
+static inline size_t at_winograd_place(size_t tiles, size_t inputs, size_t first, size_t place) {
+  const size_t gap = AT_WINOGRAD_GAP / sizeof(int16_t), left = inputs - first;
+  const size_t width = left < AT_WINOGRAD_CHANNELS ? left : AT_WINOGRAD_CHANNELS;
+  return AT_WINOGRAD_PLACES * (tiles * first + first / AT_WINOGRAD_CHANNELS * gap) + place * (tiles * width + gap);
+}
+static inline size_t at_winograd_codes(size_t tiles, size_t inputs) {
+  return AT_WINOGRAD_PLACES * (tiles * inputs + at_winograd_chunks(inputs) * AT_WINOGRAD_GAP / sizeof(int16_t));
+}
+
+// Tiles that there is room for in the workspace: kernels take up to eight at once.
+static inline size_t at_winograd_tiles(size_t tiles) { return (tiles + 7) / 8 * 8; }
+static inline size_t at_winograd_workspace(size_t tiles) {
+  const size_t weights = AT_WINOGRAD_CHANNELS * AT_WINOGRAD_OUTPUTS * sizeof(int16_t) + AT_WINOGRAD_GAP;
+  const size_t sums = at_winograd_tiles(tiles) * AT_WINOGRAD_OUTPUTS * sizeof(float) + AT_WINOGRAD_GAP;
+  return AT_WINOGRAD_PLACES * (weights + sums);
+}
+
 // f16 -> f32
 typedef struct {
   const uint16_t *x;
@@ -209,8 +257,13 @@ static inline size_t at_attention_int8_workspace(size_t queries, size_t head_wid
   void at_attention_pack_##suffix(const at_attention_pack *); \
   void at_attention_int8_##suffix(const at_attention_int8 *);
 
+#define AT_DECLARE_WINOGRAD(suffix)                  \
+  void at_winograd_inputs_##suffix(const at_winograd *); \
+  void at_winograd_products_##suffix(const at_winograd *);
+
 #define AT_DECLARE_KERNELS(suffix)                        \
   AT_DECLARE_ANY_LANES(suffix)                            \
+  AT_DECLARE_WINOGRAD(suffix)                            \
   AT_DECLARE_ATTENTION_INT8(suffix)                      \
   void at_gemm_int8_##suffix(const at_gemm *);            \
   void at_gemm_float32_##suffix(const at_gemm *);         \
@@ -224,6 +277,8 @@ AT_DECLARE_KERNELS(avx2)
 AT_DECLARE_ATTENTION_INT8(avxvnni)
 AT_DECLARE_ATTENTION_INT8(avx512vnni)
 AT_DECLARE_ANY_LANES(avx512vnni)
+AT_DECLARE_WINOGRAD(avxvnni)
+AT_DECLARE_WINOGRAD(avx512vnni)
 void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
 void at_gemm_int8_fours_avx2(const at_gemm *);

@@ -1,0 +1,268 @@
+// A 3x3 convolution by Winograd's F(4x4, 3x3): a quarter of the products. Lanes are channels of the inputs, and then
+// outputs; pairs of inputs are multiplied by one instruction.
+#pragma once
+#include "lanes.h"
+#include "results.h"
+
+enum { SIDE = 6, CORE = 4, TAPS = 9 }; // of a tile of inputs, of outputs; of a kernel
+enum { PRODUCT_ROWS = LANES == 16 ? 8 : 4, PRODUCT_VECTORS = 2 };
+
+KERNEL_INLINE size_t chunk_width(const at_winograd *a, size_t first) {
+  const size_t left = a->product.inputs - first;
+  return left < AT_WINOGRAD_CHANNELS ? left : AT_WINOGRAD_CHANNELS;
+}
+
+// Oracle.winogradInput
+KERNEL_INLINE void transform_input(const floats d[SIDE], floats v[SIDE]) {
+  const floats even = sub(d[4], mul(all(4), d[2])), odd = sub(d[3], mul(all(4), d[1]));
+  const floats near_even = sub(d[4], d[2]), near_odd = mul(all(2), sub(d[3], d[1]));
+  v[0] = add(mul(all(4), sub(d[0], d[2])), near_even);
+  v[1] = add(even, odd);
+  v[2] = sub(even, odd);
+  v[3] = add(near_even, near_odd);
+  v[4] = sub(near_even, near_odd);
+  v[5] = sub(sub(d[5], d[3]), mul(all(2), near_odd));
+}
+
+// Oracle.winogradWeights
+KERNEL_INLINE void transform_weights(const shorts g[3], shorts u[SIDE]) {
+  const shorts ends = add_shorts(g[0], g[2]), twice = add_shorts(g[2], g[2]), middle = add_shorts(g[1], g[1]);
+  const shorts far = add_shorts(g[0], add_shorts(twice, twice));
+  u[0] = g[0];
+  u[1] = add_shorts(ends, g[1]);
+  u[2] = subtract_shorts(ends, g[1]);
+  u[3] = add_shorts(far, middle);
+  u[4] = subtract_shorts(far, middle);
+  u[5] = g[2];
+}
+
+// Oracle.winogradOutput
+KERNEL_INLINE void transform_output(const floats m[SIDE], floats y[CORE]) {
+  const floats near_sum = add(m[1], m[2]), near_difference = sub(m[1], m[2]);
+  const floats far_sum = add(m[3], m[4]), far_difference = sub(m[3], m[4]);
+  y[0] = add(add(m[0], near_sum), far_sum);
+  y[1] = add(near_difference, mul(all(2), far_difference));
+  y[2] = add(near_sum, mul(all(4), far_sum));
+  y[3] = add(add(near_difference, mul(all(8), far_difference)), m[5]);
+}
+
+static const float side_factor[SIDE] = {0.25f, -1.0f / 6, -1.0f / 6, 1.0f / 24, 1.0f / 24, 1};
+static const float side_growth[SIDE] = {1, 3, 3, 7, 7, 1};
+
+// The transformed inputs of a tile, f32 [place][channel].
+typedef struct {
+  _Alignas(64) float of[SIDE * SIDE][AT_WINOGRAD_CHANNELS];
+} places;
+
+KERNEL_INLINE void transform_tile(const at_gemm *p, size_t tile, size_t first, size_t width, places *v) {
+  const uint8_t *x[SIDE * SIDE];
+  float scale[SIDE * SIDE];
+  int32_t zero[SIDE * SIDE];
+  for (size_t i = 0; i < SIDE * SIDE; i++) {
+    const size_t at = i * p->row_count + tile;
+    x[i] = (const uint8_t *)p->rows[at] + first;
+    scale[i] = p->row_scale[at];
+    zero[i] = p->row_zero[at];
+  }
+  for (size_t c = 0; c < width; c += LANES) {
+    floats columns[SIDE][SIDE]; // [column][place along it]
+    UNROLLED for (int j = 0; j < SIDE; j++) {
+      floats d[SIDE];
+      UNROLLED for (int i = 0; i < SIDE; i++) {
+        const int at = i * SIDE + j;
+        d[i] = mul(to_float(load_codes(x[at] + c, zero[at])), all(scale[at]));
+      }
+      transform_input(d, columns[j]);
+    }
+    UNROLLED for (int i = 0; i < SIDE; i++) {
+      floats d[SIDE], out[SIDE];
+      UNROLLED for (int j = 0; j < SIDE; j++) d[j] = columns[j][i];
+      transform_input(d, out);
+      UNROLLED for (int j = 0; j < SIDE; j++) store_floats(v->of[i * SIDE + j] + c, out[j]);
+    }
+  }
+}
+
+// Sixteen sums, to be added up as the oracle does.
+enum { SUM_VECTORS = 16 / LANES };
+
+KERNEL_INLINE float code_place(const float *v, size_t width, float growth, int16_t *codes) {
+  floats sum[SUM_VECTORS], greatest = all(0);
+  UNROLLED for (int j = 0; j < SUM_VECTORS; j++) sum[j] = all(0);
+  for (size_t c = 0; c < width; c += 16) {
+    UNROLLED for (int j = 0; j < SUM_VECTORS; j++) {
+      const floats size = magnitude(load_floats(v + c + LANES * j));
+      sum[j] = add(sum[j], size);
+      greatest = greater(size, greatest);
+    }
+  }
+  const float by_sum = sum_of_sixteen(sum) * (growth * 0x1p-24f), by_greatest = greatest_lane(greatest) / 32767;
+  const float step = by_sum > by_greatest ? by_sum : by_greatest;
+  const bool usable = step > 1e-30f;
+  const floats inverse = all(usable ? 1 / step : 0);
+  for (size_t c = 0; c < width; c += 2 * LANES) {
+    const floats low = add(mul(load_floats(v + c), inverse), all(rounding_magic));
+    const floats high = add(mul(load_floats(v + c + LANES), inverse), all(rounding_magic));
+    store_shorts(codes + c, narrow(integers_of(low), integers_of(high)));
+  }
+  return usable ? step : 0;
+}
+
+KERNEL void KERNEL_NAME(winograd_inputs)(const at_winograd *a) {
+  const at_gemm product = a->product, *p = &product;
+  const size_t tiles = p->row_count;
+  places v;
+  for (size_t tile = a->tile_begin; tile < a->tile_end; tile++) {
+    for (size_t first = 0; first < p->inputs; first += AT_WINOGRAD_CHANNELS) {
+      const size_t width = chunk_width(a, first);
+      transform_tile(p, tile, first, width, &v);
+      float *steps = a->steps + SIDE * SIDE * tiles * (first / AT_WINOGRAD_CHANNELS) + tile;
+      for (int i = 0; i < SIDE; i++) {
+        for (int j = 0; j < SIDE; j++) {
+          const size_t place = (size_t)(i * SIDE + j);
+          int16_t *codes = a->codes + at_winograd_place(tiles, p->inputs, first, place) + tile * width;
+          const float step = code_place(v.of[place], width, side_growth[i] * side_growth[j], codes);
+          steps[place * tiles] = step * side_factor[i] * side_factor[j];
+        }
+      }
+    }
+  }
+}
+
+// What the products of a run of outputs need of memory.
+typedef struct {
+  int16_t *weights; // [place][pairs of a chunk][AT_WINOGRAD_OUTPUTS][2]
+  float *sums;      // [place][tiles][AT_WINOGRAD_OUTPUTS]
+} product_state;
+
+enum { PLACE_WEIGHTS = AT_WINOGRAD_CHANNELS * AT_WINOGRAD_OUTPUTS + AT_WINOGRAD_GAP / 2 };
+
+KERNEL_INLINE void take_weights_of(const at_gemm *p, size_t panel, size_t first, size_t width, int16_t *out) {
+  const size_t tap_bytes = p->inputs * AT_PANEL, panel_bytes = TAPS * tap_bytes;
+  for (size_t o = 0; o < AT_WINOGRAD_OUTPUTS; o += LANES) {
+    const int8_t *w = (const int8_t *)p->weights + (panel + o / AT_PANEL) * panel_bytes + first * AT_PANEL;
+    for (size_t c = 0; c < width; c += AT_QUAD) {
+      shorts taps[TAPS][2];
+      UNROLLED for (int t = 0; t < TAPS; t++)
+        load_weight_pairs(w + (size_t)t * tap_bytes + c * AT_PANEL, panel_bytes, taps[t]);
+      UNROLLED for (int half = 0; half < 2; half++) {
+        shorts columns[3][SIDE];
+        UNROLLED for (int j = 0; j < 3; j++) {
+          const shorts g[3] = {taps[j][half], taps[3 + j][half], taps[6 + j][half]};
+          transform_weights(g, columns[j]);
+        }
+        int16_t *pair = out + ((c / 2 + (size_t)half) * AT_WINOGRAD_OUTPUTS + o) * 2;
+        UNROLLED for (int i = 0; i < SIDE; i++) {
+          const shorts g[3] = {columns[0][i], columns[1][i], columns[2][i]};
+          shorts u[SIDE];
+          transform_weights(g, u);
+          UNROLLED for (int j = 0; j < SIDE; j++) store_shorts(pair + (size_t)(i * SIDE + j) * PLACE_WEIGHTS, u[j]);
+        }
+      }
+    }
+  }
+}
+
+// The sums of one place and one chunk, for some tiles: [tiles][AT_WINOGRAD_OUTPUTS]. A row that does not exist is the
+// last once more.
+KERNEL_INLINE void multiply_tiles(const bool is_first, const int16_t *codes, const float *steps, size_t tile,
+                                  size_t tiles, size_t width, const int16_t *weights, float *sums) {
+  const int16_t *x[PRODUCT_ROWS];
+  float step[PRODUCT_ROWS];
+  UNROLLED for (size_t r = 0; r < PRODUCT_ROWS; r++) {
+    const size_t row = tile + r < tiles ? tile + r : tiles - 1;
+    x[r] = codes + row * width;
+    step[r] = steps[row];
+  }
+  for (size_t o = 0; o < AT_WINOGRAD_OUTPUTS; o += PRODUCT_VECTORS * LANES) {
+    integers sum[PRODUCT_ROWS][PRODUCT_VECTORS];
+    UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++) {
+      UNROLLED for (int v = 0; v < PRODUCT_VECTORS; v++) sum[r][v] = zeros();
+    }
+    for (size_t c = 0; c < width; c += 2) {
+      pairs8 w[PRODUCT_VECTORS];
+      UNROLLED for (int v = 0; v < PRODUCT_VECTORS; v++)
+        w[v] = load_pairs(weights + c * AT_WINOGRAD_OUTPUTS + (o + LANES * (size_t)v) * 2);
+      UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++) {
+        const pair both = load_pair(x[r] + c);
+        UNROLLED for (int v = 0; v < PRODUCT_VECTORS; v++) sum[r][v] = add_products(sum[r][v], w[v], both);
+      }
+    }
+    UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++) {
+      float *out = sums + (tile + (size_t)r) * AT_WINOGRAD_OUTPUTS + o;
+      UNROLLED for (int v = 0; v < PRODUCT_VECTORS; v++) {
+        const floats term = mul(to_float(sum[r][v]), all(step[r]));
+        store_floats(out + LANES * v, is_first ? term : add(load_floats(out + LANES * v), term));
+      }
+    }
+  }
+}
+
+// Floats from the sums of a place to those of the next.
+static inline size_t place_sums(size_t tiles) {
+  return at_winograd_tiles(tiles) * AT_WINOGRAD_OUTPUTS + AT_WINOGRAD_GAP / sizeof(float);
+}
+
+KERNEL_INLINE void load_tile(const float *sums, size_t stride, floats y[CORE][CORE]) {
+  floats columns[SIDE][CORE];
+  UNROLLED for (int j = 0; j < SIDE; j++) {
+    floats m[SIDE];
+    UNROLLED for (int i = 0; i < SIDE; i++) m[i] = load_floats(sums + (size_t)(i * SIDE + j) * stride);
+    transform_output(m, columns[j]);
+  }
+  UNROLLED for (int i = 0; i < CORE; i++) {
+    floats m[SIDE];
+    UNROLLED for (int j = 0; j < SIDE; j++) m[j] = columns[j][i];
+    transform_output(m, y[i]);
+  }
+}
+
+KERNEL_INLINE void store_tiles(const product_kind kind, const at_winograd *a, const at_gemm *p, size_t panel,
+                               const float *sums) {
+  const size_t half = p->row_count / 2, count = kind.paired ? half : p->row_count;
+  const int ways = kind.paired ? 2 : 1;
+  for (size_t tile = 0; tile < count; tile++) {
+    for (size_t o = 0; o < AT_WINOGRAD_OUTPUTS; o += LANES) {
+      floats y[2][CORE][CORE];
+      const floats scale = load_floats(p->scale + panel * AT_PANEL + o);
+      UNROLLED for (int w = 0; w < ways; w++)
+        load_tile(sums + (tile + (size_t)w * half) * AT_WINOGRAD_OUTPUTS + o, place_sums(p->row_count), y[w]);
+      UNROLLED for (int i = 0; i < CORE; i++) {
+        UNROLLED for (int j = 0; j < CORE; j++) {
+          const size_t pixel = a->pixels[tile] + (size_t)i * a->line + (size_t)j;
+          const size_t index[2] = {pixel, pixel + half};
+          floats both[2];
+          UNROLLED for (int w = 0; w < ways; w++) both[w] = mul(y[w][i][j], scale);
+          store_rows(kind, ways, p, index, panel + o / AT_PANEL, both);
+        }
+      }
+    }
+  }
+}
+
+KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {
+  const at_gemm product = a->product, *p = &product;
+  const size_t tiles = p->row_count;
+  const product_state s = {.weights = a->workspace,
+                           .sums = (float *)((int16_t *)a->workspace + SIDE * SIDE * PLACE_WEIGHTS)};
+  for (size_t panel = p->panel_begin; panel < last_panel(p); panel += AT_WINOGRAD_OUTPUTS / AT_PANEL) {
+    for (size_t first = 0; first < p->inputs; first += AT_WINOGRAD_CHANNELS) {
+      const size_t width = chunk_width(a, first);
+      take_weights_of(p, panel, first, width, s.weights);
+      for (size_t place = 0; place < SIDE * SIDE; place++) {
+        const int16_t *codes = a->codes + at_winograd_place(tiles, p->inputs, first, place);
+        const float *steps = a->steps + (SIDE * SIDE * (first / AT_WINOGRAD_CHANNELS) + place) * tiles;
+        const int16_t *weights = s.weights + place * PLACE_WEIGHTS;
+        float *sums = s.sums + place * place_sums(tiles);
+        for (size_t tile = 0; tile < tiles; tile += PRODUCT_ROWS) {
+          if (first == 0) multiply_tiles(true, codes, steps, tile, tiles, width, weights, sums);
+          else multiply_tiles(false, codes, steps, tile, tiles, width, weights, sums);
+        }
+      }
+    }
+    if (p->paired && p->halves) store_tiles((product_kind){true, true, true}, a, p, panel, s.sums);
+    else if (p->paired) store_tiles((product_kind){true, false, true}, a, p, panel, s.sums);
+    else if (p->halves) store_tiles((product_kind){false, true, true}, a, p, panel, s.sums);
+    else store_tiles((product_kind){false, false, true}, a, p, panel, s.sums);
+  }
+}

@@ -1,0 +1,169 @@
+import CKernels
+import Tensors
+
+/// A 3x3 convolution by Winograd's F(4x4, 3x3), some tiles at a time: their inputs are transformed and coded by all
+/// threads, and then multiplied by runs of outputs.
+struct WinogradProduct {
+  let x: QuantizedRows
+  let weights: PackedMatrix
+  let window: Window
+  let bias: UnsafePointer<Float>?
+  let padding: UnsafeRawPointer
+  let kernels: KernelTable
+  /// Of the output, all or those of the first half where the second is computed with it.
+  let images: Int
+
+  /// The sides of a tile of the output, and of the input that it is computed from.
+  static let (core, side) = (Window.tileSide, Window.tileSide + 2)
+  static let outputs = Int(AT_WINOGRAD_OUTPUTS)
+  private static let places = Int(AT_WINOGRAD_PLACES)
+  /// What the coded inputs of a run of tiles take at most, as long as there are some tiles.
+  private static let runBytes = 6 << 20
+  /// Whose sums, of some outputs, are in the second cache beside transformed weights.
+  private static let mostTiles = at_second_cache_bytes() < 1 << 20 ? 64 : 128
+
+  var ways: Int { x.isPaired ? 2 : 1 }
+  private var across: Int { window.output.width / Self.core }
+  private var down: Int { window.output.height / Self.core }
+  /// Of the first half where paired.
+  var tiles: Int { images * down * across }
+
+  /// Tiles that are computed together, each as many as there are ways. The more there are, the fewer times weights are
+  /// transformed; their sums stay in the second cache.
+  var runs: [Range<Int>] {
+    let inputs = weights.shape.inputs * Self.places * MemoryLayout<Int16>.stride
+    let most = min(max(Self.runBytes / inputs, 16), Self.mostTiles) / 8 * 8 / ways
+    let count = tiles.roundedUp(to: most) / most
+    let size = (tiles.roundedUp(to: count) / count).roundedUp(to: 8 / ways)
+    return stride(from: 0, to: tiles, by: size).map { $0..<min($0 + size, tiles) }
+  }
+
+  /// A run's tiles and what is made of them, in the arena.
+  struct Coded {
+    let tiles: Range<Int>
+    /// Of both ways.
+    let count: Int
+    let rows: UnsafeMutablePointer<UnsafeRawPointer>
+    let scales: UnsafeMutablePointer<Float>
+    let zeros: UnsafeMutablePointer<Int32>
+    let pixels: UnsafeMutablePointer<Int>
+    let codes: UnsafeMutablePointer<Int16>
+    let steps: UnsafeMutablePointer<Float>
+  }
+
+  func allocate(_ tiles: Range<Int>, _ arena: Arena) -> Coded {
+    let count = ways * tiles.count
+    let entries = Self.places * count
+    let inputs = weights.shape.inputs
+    return Coded(
+      tiles: tiles, count: count, rows: arena.allocate(UnsafeRawPointer.self, entries),
+      scales: arena.allocate(Float.self, entries), zeros: arena.allocate(Int32.self, entries),
+      pixels: arena.allocate(Int.self, count), codes: arena.allocate(Int16.self, at_winograd_codes(count, inputs)),
+      steps: arena.allocate(Float.self, entries * at_winograd_chunks(inputs)))
+  }
+
+  /// Floats of memory that the products of a run need.
+  func workspace(_ coded: Coded) -> Int { at_winograd_workspace(coded.count) / MemoryLayout<Float>.stride }
+
+  /// Transforms and codes the inputs of some tiles of a run.
+  func code(_ range: Range<Int>, of coded: Coded) {
+    for index in range { gather(index, of: coded) }
+    var arguments = arguments(coded)
+    arguments.tile_begin = range.lowerBound
+    arguments.tile_end = range.upperBound
+    kernels.winogradInputs(&arguments)
+  }
+
+  /// Multiplies all tiles of a run by panels, into rows whose first column `out` and `pairs` point to.
+  func multiply(
+    _ coded: Coded, _ panels: Range<Int>, workspace: UnsafeMutablePointer<Float>, into d: BlockProduct.Destination
+  ) {
+    var arguments = arguments(coded)
+    arguments.product.panel_begin = panels.lowerBound
+    arguments.product.panel_end = panels.upperBound
+    arguments.product.bias = bias
+    arguments.product.residual = d.residual
+    arguments.product.pair_residual = d.pairResidual
+    arguments.product.out = d.out
+    arguments.product.pair_out = d.pairs
+    arguments.product.halves = d.storage == .float16
+    arguments.workspace = UnsafeMutableRawPointer(workspace)
+    kernels.winogradProducts(&arguments)
+  }
+
+  private func gather(_ index: Int, of coded: Coded) {
+    let isSecond = index >= coded.tiles.count
+    let tile = coded.tiles.lowerBound + (isSecond ? index - coded.tiles.count : index)
+    let (line, column) = tile.quotientAndRemainder(dividingBy: across)
+    let (image, row) = line.quotientAndRemainder(dividingBy: down)
+    let (top, left) = (row * Self.core, column * Self.core)
+    coded.pixels[index] = (image * window.output.height + top) * window.output.width + left
+    let first = isSecond ? x.rows / 2 : 0
+    window.forEachSource(image, top..<top + Self.side, left..<left + Self.side) { place, source in
+      let entry = place * coded.count + index
+      let row = first + source
+      coded.rows[entry] = source < 0 ? padding : UnsafeRawPointer(x.values + row * x.stride)
+      coded.scales[entry] = source < 0 ? 0 : x.scale[row]
+      coded.zeros[entry] = source < 0 ? 0 : x.zero[row]
+    }
+  }
+
+  private func arguments(_ coded: Coded) -> at_winograd {
+    let shape = weights.shape
+    guard case .int8(let values, let scale, _, _) = weights.elements else {
+      preconditionFailure("only int8 weights are transformed")
+    }
+    let product = at_gemm(
+      rows: UnsafePointer(coded.rows), row_scale: coded.scales, row_zero: coded.zeros, row_count: coded.count,
+      taps: shape.taps, inputs: shape.inputs, weights: values, scale: scale, sum: nil, bias: nil,
+      panels: shape.panels, panel_begin: 0, panel_end: 0, outputs: shape.outputs, residual: nil,
+      residual_stride: shape.outputs, out: UnsafeMutableRawPointer(coded.codes), out_stride: shape.outputs,
+      paired: x.isPaired, pair_residual: nil, pair_out: nil, halves: false)
+    return at_winograd(
+      product: product, pixels: coded.pixels, line: window.output.width, codes: coded.codes, steps: coded.steps,
+      tile_begin: 0, tile_end: 0, workspace: nil)
+  }
+}
+
+extension Run {
+  /// `multiply` in tiles, of weights and a window that have them.
+  func multiplyTiles(
+    _ product: WinogradProduct, into out: StoredRows, rows: Range<Int>?, adding residual: StoredRows?
+  ) {
+    let shape = product.weights.shape
+    let origin = rows?.lowerBound ?? 0
+    let pair = origin + out.rows / 2
+    let destination = BlockProduct.Destination(
+      storage: out.storage, out: out.row(origin), pairs: product.x.isPaired ? out.row(pair) : nil,
+      residual: residual.map { UnsafeRawPointer($0.row(origin)) },
+      pairResidual: product.x.isPaired ? residual.map { UnsafeRawPointer($0.row(pair)) } : nil)
+    let tilePanels = WinogradProduct.outputs / MatrixShape.panel
+    let runs = product.runs
+    let kept = runs.count == 1 ? code(runs[0], of: product) : nil
+    // Weights pass by once, and inputs for each part of them.
+    for panels in product.weights.parts {
+      willUse(product.weights, panels: panels)
+      for tiles in runs {
+        scratch {
+          let coded = kept ?? code(tiles, of: product)
+          let products =
+            product.ways * tiles.count * WinogradProduct.core * WinogradProduct.core * panels.count
+            * MatrixShape.panel * shape.inputs * shape.taps
+          parallel(
+            .convolution, panels.count / tilePanels, scratch: product.workspace(coded), products: products
+          ) { slices, workspace in
+            let first = panels.lowerBound + slices.lowerBound * tilePanels
+            product.multiply(
+              coded, first..<first + slices.count * tilePanels, workspace: workspace, into: destination)
+          }
+        }
+      }
+    }
+  }
+
+  private func code(_ tiles: Range<Int>, of product: WinogradProduct) -> WinogradProduct.Coded {
+    let coded = product.allocate(tiles, arena)
+    parallel(.convolution, coded.count, grain: 2) { product.code($0, of: coded) }
+    return coded
+  }
+}
