@@ -50,11 +50,21 @@ package struct KernelBenchmark {
 
   package var kernelName: String { kernels.name }
 
+  /// The convolutions, as files have them whose convolutions are transformed. Rates count the products that Winograd's
+  /// algorithm replaces, and so does the ceiling, which it may exceed: it is that of taking them one by one.
+  package func winogradRates() throws(AudioTokenError) -> [Rate] {
+    var rates: [Rate] = []
+    for shape in Self.shapes where shape.side != nil {
+      rates.append(try rate(shape, .full, isTransformed: true))
+    }
+    return rates
+  }
+
   /// The int8 product at one shape, with weights of one form and results of f16, as quantised models keep them.
-  package func rate(_ shape: Shape, _ form: CodeForm) throws(AudioTokenError) -> Rate {
+  package func rate(_ shape: Shape, _ form: CodeForm, isTransformed: Bool = false) throws(AudioTokenError) -> Rate {
     let taps = shape.side == nil ? 1 : 9
     let matrix = MatrixShape(outputs: shape.outputs, inputs: shape.inputs, taps: taps)
-    let weights = RandomMatrix(matrix, form)
+    let weights = RandomMatrix(matrix, form, isTransformed: isTransformed)
     let window: Window =
       if let side = shape.side {
         Window(kernel: .init(3, 3), stride: 1, input: .init(side, side), output: .init(side, side))
@@ -139,7 +149,7 @@ private final class RandomMatrix {
   private let scale: UnsafeMutablePointer<Float>
   private let sum: UnsafeMutablePointer<Int32>
 
-  init(_ shape: MatrixShape, _ form: CodeForm) {
+  init(_ shape: MatrixShape, _ form: CodeForm, isTransformed: Bool) {
     let count = shape.paddedOutputs * shape.taps * shape.paddedInputs
     codes = .allocate(capacity: count)
     for i in 0..<count { codes[i] = Int8(i &* 31 % 63 - 31) }
@@ -147,7 +157,8 @@ private final class RandomMatrix {
     scale.initialize(repeating: 1, count: shape.paddedOutputs)
     sum = .allocate(capacity: shape.taps * shape.paddedOutputs)
     sum.initialize(repeating: 0, count: shape.taps * shape.paddedOutputs)
-    packed = PackedMatrix(elements: .int8(codes, scale: scale, sum: sum, form), shape: shape, bias: nil)
+    packed = PackedMatrix(
+      elements: .int8(codes, scale: scale, sum: sum, form), shape: shape, bias: nil, isTransformed: isTransformed)
   }
 
   deinit {

@@ -240,16 +240,27 @@ KERNEL_INLINE void store_tiles(const product_kind kind, const at_winograd *a, co
   }
 }
 
+// To the second cache, while a place is multiplied: of the weights of a chunk, as many as there are places, those of a tap
+// of a panel.
+KERNEL_INLINE void fetch_weights(const at_gemm *p, size_t panel, size_t first, size_t width, size_t place) {
+  const size_t tap_bytes = p->inputs * AT_PANEL;
+  const int8_t *w = (const int8_t *)p->weights + (panel * TAPS + place) * tap_bytes + first * AT_PANEL;
+  for (size_t at = 0; at < width * AT_PANEL; at += 64) __builtin_prefetch(w + at, 0, 2);
+}
+
 KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {
   const at_gemm product = a->product, *p = &product;
-  const size_t tiles = p->row_count;
+  const size_t tiles = p->row_count, panels = AT_WINOGRAD_OUTPUTS / AT_PANEL;
   const product_state s = {.weights = a->workspace,
                            .sums = (float *)((int16_t *)a->workspace + SIDE * SIDE * PLACE_WEIGHTS)};
-  for (size_t panel = p->panel_begin; panel < last_panel(p); panel += AT_WINOGRAD_OUTPUTS / AT_PANEL) {
+  for (size_t panel = p->panel_begin; panel < last_panel(p); panel += panels) {
     for (size_t first = 0; first < p->inputs; first += AT_WINOGRAD_CHANNELS) {
       const size_t width = chunk_width(a, first);
       take_weights_of(p, panel, first, width, s.weights);
+      const bool is_last = first + width == p->inputs;
+      const size_t next = is_last ? 0 : first + width, next_panel = is_last ? panel + panels : panel;
       for (size_t place = 0; place < SIDE * SIDE; place++) {
+        if (next_panel < last_panel(p)) fetch_weights(p, next_panel, next, chunk_width(a, next), place);
         const int16_t *codes = a->codes + at_winograd_place(tiles, p->inputs, first, place);
         const float *steps = a->steps + (SIDE * SIDE * (first / AT_WINOGRAD_CHANNELS) + place) * tiles;
         const int16_t *weights = s.weights + place * PLACE_WEIGHTS;

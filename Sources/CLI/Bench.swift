@@ -1,6 +1,7 @@
 import ArgumentParser
 import AudioToken
 import Glibc
+import Models
 import Tensors
 import WeightFile
 
@@ -113,6 +114,7 @@ struct Bench: ParsableCommand {
         reports.append(show(try benchmark.rate(shape, form), form: form.rawValue))
       }
     }
+    for rate in try benchmark.winogradRates() { reports.append(show(rate, form: MappedWeights.winograd)) }
     for (tokens, width) in [(4096, 40), (1024, 80), (256, 160)] {
       reports.append(show(try benchmark.attentionRate(tokens: tokens, headWidth: width), form: "int8"))
     }
@@ -121,7 +123,7 @@ struct Bench: ParsableCommand {
 
   private func show(_ rate: KernelBenchmark.Rate, form: String) -> JSONText {
     if !json {
-      var line = padded(form, 6) + " " + padded(rate.name, 40) + left(tenths(rate.rate / 1e9), 7) + " GMAC/s"
+      var line = padded(form, 8) + " " + padded(rate.name, 40) + left(tenths(rate.rate / 1e9), 7) + " GMAC/s"
       if let ceiling = rate.ceiling {
         line += left(tenths(100 * rate.rate / ceiling), 7) + " % of \(tenths(ceiling / 1e9))"
       }

@@ -149,8 +149,10 @@ extension Run {
           let products =
             product.ways * tiles.count * WinogradProduct.core * WinogradProduct.core * panels.count
             * MatrixShape.panel * shape.inputs * shape.taps
+          let slices = panels.count / tilePanels
           parallel(
-            .convolution, panels.count / tilePanels, scratch: product.workspace(coded), products: products
+            .convolution, slices, grain: max(1, slices / (4 * pool.threads)), scratch: product.workspace(coded),
+            products: products
           ) { slices, workspace in
             let first = panels.lowerBound + slices.lowerBound * tilePanels
             product.multiply(

@@ -28,12 +28,7 @@ package struct MappedWeights: WeightSource {
     _ name: String, _ shape: MatrixShape, _ precision: Precision, bias: Bool
   ) throws(WeightError) -> PackedMatrix {
     let tensor = try find(name + ".weight")
-    var tapScale: UnsafePointer<Float>?
-    if tensor.type == .i8, precision != .kept, shape.taps > 1 {
-      tapScale = try pointer(find(name + ".tap_scale"), .f32, [shape.taps], Float.self)
-    }
-    let sharesSteps = tapScale.map { scale in (0..<shape.taps).allSatisfy { scale[$0] == 1 } } ?? false
-    let isTransformed = isWinograd && precision == .transformed && sharesSteps
+    let isTransformed = isWinograd && precision == .transformed && tensor.type == .i8
     let elements: PackedMatrix.Elements
     switch tensor.type {
     case .i8 where precision != .kept:
@@ -51,6 +46,10 @@ package struct MappedWeights: WeightSource {
       throw .type(file: file.path, tensor: tensor.name, expected: expected, found: "\(tensor.type)")
     }
     let biases = bias ? try pointer(find(name + ".bias"), .f32, [shape.paddedOutputs], Float.self) : nil
+    var tapScale: UnsafePointer<Float>?
+    if case .int8 = elements, shape.taps > 1 {
+      tapScale = try pointer(find(name + ".tap_scale"), .f32, [shape.taps], Float.self)
+    }
     return PackedMatrix(
       elements: elements, shape: shape, bias: biases, tapScale: tapScale, isTransformed: isTransformed)
   }

@@ -38,8 +38,8 @@ package enum WeightError: Error, Equatable, CustomStringConvertible {
     case .type(let file, let tensor, let expected, let found):
       "\(file): tensor \(tensor) is \(found), expected \(expected); convert the model again."
     case .codes(let file, let tensor):
-      "\(file): the codes of tensor \(tensor) have other sums or larger neighbours than the file promises, so that processors "
-        + "would compute different numbers; convert the model again."
+      "\(file): the codes of tensor \(tensor) have other sums, larger neighbours or other steps than the file promises, so that "
+        + "other numbers than the model's would be computed; convert the model again."
     }
   }
 }

@@ -102,37 +102,38 @@ private struct Declared {
     }
   }
 
-  @Test("A convolution is transformed where the file says so, its taps share their steps and its network asks for it")
+  @Test("A convolution is transformed where the file says so and its network asks for it")
   func transformed() throws {
-    let wide = MatrixShape(outputs: 32, inputs: 32, taps: 9)
-    func isTransformed(
-      _ precision: Precision, _ scales: [Float], says: MetadataValue? = .string("winograd"), shape: MatrixShape
-    ) throws -> Bool {
-      let panels = (shape.outputs + 7) / 8
+    let shape = MatrixShape(outputs: 32, inputs: 32, taps: 9)
+    func matrix(
+      _ precision: Precision, says: MetadataValue? = .string("winograd"), lastScale: Float = 1, verified: Bool = false
+    ) throws -> PackedMatrix {
       let tensors = [
-        Declared(name: "unet.a.weight", type: .i8, dimensions: [panels, 9 * ((shape.inputs + 3) / 4), 8, 4]),
-        Declared(name: "unet.a.scale", type: .f32, dimensions: [8 * panels]),
-        Declared(name: "unet.a.sum", type: .i32, dimensions: [9, 8 * panels]),
-        Declared(name: "unet.a.bias", type: .f32, dimensions: [8 * panels]),
-        Declared(name: "unet.a.tap_scale", type: .f32, dimensions: [9], values: scales),
+        Declared(name: "unet.a.weight", type: .i8, dimensions: [4, 72, 8, 4]),
+        Declared(name: "unet.a.scale", type: .f32, dimensions: [32]),
+        Declared(name: "unet.a.sum", type: .i32, dimensions: [9, 32]),
+        Declared(name: "unet.a.bias", type: .f32, dimensions: [32]),
+        Declared(
+          name: "unet.a.tap_scale", type: .f32, dimensions: [9], values: [1, 1, 1, 1, 1, 1, 1, 1, lastScale]),
       ]
       return try withFile(tensors, pairLimit: .uint32(128), convolutions: says) { file in
-        let matrix = try MappedWeights(file).matrix("unet.a", shape, precision, bias: true)
-        guard case .int8(_, _, _, let form) = matrix.elements else { return false }
+        let source: any WeightSource = verified ? VerifiedWeights(file) : MappedWeights(file)
+        let matrix = try source.matrix("unet.a", shape, precision, bias: true)
+        guard case .int8(_, _, _, let form) = matrix.elements else { return matrix }
         #expect(form == (matrix.isTransformed ? .full : .pairs))
-        return matrix.isTransformed
+        return matrix
       }
     }
-    let shared = [Float](repeating: 1, count: 9)
-    #expect(try isTransformed(.transformed, shared, shape: wide))
-    #expect(try !isTransformed(.quantized, shared, shape: wide))
+    #expect(try matrix(.transformed).isTransformed)
+    #expect(try matrix(.transformed, verified: true).isTransformed)
+    #expect(try !matrix(.quantized).isTransformed)
     for says in [nil, MetadataValue.string("direct"), .bool(true)] {
-      #expect(try !isTransformed(.transformed, shared, says: says, shape: wide), "\(String(describing: says))")
+      #expect(try !matrix(.transformed, says: says).isTransformed, "\(String(describing: says))")
     }
     for other in [0.5, 0, 2, .nan, .infinity, Float(1).nextUp, -1] {
-      var scales = shared
-      scales[8] = other
-      #expect(try !isTransformed(.transformed, scales, shape: wide), "\(other)")
+      #expect(throws: WeightError.self, "\(other)") {
+        try matrix(.transformed, lastScale: other, verified: true)
+      }
     }
   }
 
