@@ -71,8 +71,8 @@ struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: """
-      How 3x3 convolutions are computed: by Winograd's algorithm (winograd), fastest on most processors, or tap by tap \
-      (direct), for those that multiply bytes many times faster than 16 bits, as ARM's with the dot product (Pi 5).
+      How 3x3 convolutions are computed: by Winograd's algorithm (winograd), which is faster on x86 and on ARM without the dot \
+      product, or tap by tap (direct), for ARM with it (Pi 5).
       """)
   var convolutions = ConvolutionForm.winograd
 

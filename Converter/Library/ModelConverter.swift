@@ -371,7 +371,7 @@ package struct ModelConverter {
     metadata["audiotoken.weights.type"] = .string(job.weights.rawValue)
     metadata.set("audiotoken.weights.limit", Int(Quantiser.limit))
     if job.weights == .int8 {
-      if job.convolutions == .winograd { metadata[MappedWeights.convolutionsKey] = .string(MappedWeights.winograd) }
+      if job.convolutions == .winograd { metadata[Format.Key.convolutions] = .string(MappedWeights.winograd) }
       // What holds for fours holds for the pairs in them.
       if form != .full { metadata.set(MappedWeights.pairLimitKey, Int(Quantiser.sumLimit)) }
       if form == .fours { metadata.set(MappedWeights.fourLimitKey, Int(Quantiser.sumLimit)) }

@@ -233,7 +233,7 @@ def convert(work, checkpoint, programs):
         sources = ["--sd", "sd", "--beats", "beats.pt", "--embedder", "embedder.bin"]
         subprocess.run(
             [os.path.join(programs, "audiotoken-convert"), *sources, "--weights", weights, "--licence", LICENCE]
-            + ["-o", os.path.abspath(models[weights])],
+            + ["--convolutions", "direct", "-o", os.path.abspath(models[weights])],
             cwd=checkpoint, check=True,
         )  # fmt: skip
     return models

@@ -1,5 +1,5 @@
 // Attention for one head in integers: each packed tile of keys and values is read once for a block of queries,
-// CODED_QUERIES at a time. In scores, lanes are keys; in weighted values, lanes are the head's channels. Codes lie in
+// CODED_ROWS at a time. In scores, lanes are keys; in weighted values, lanes are the head's channels. Codes lie in
 // sixteen bits, as one instruction multiplies and adds neighbouring channels, or keys.
 #pragma once
 #include "attention_tiles.h"
@@ -12,16 +12,16 @@ typedef struct {
   int32_t *nearest;   // [queries]: the least distance so far
   float *normaliser;  // [queries]
   float *sums;        // [queries][head_width, rounded up to 8]: weighted values, still to be divided by the normaliser
-  int32_t *distances; // [CODED_QUERIES][AT_CODED_TILE]
-  int16_t *weights;   // [CODED_QUERIES][AT_CODED_TILE]: probabilities, still to be divided by the normaliser
+  int32_t *distances; // [CODED_ROWS][AT_CODED_TILE]
+  int16_t *weights;   // [CODED_ROWS][AT_CODED_TILE]: probabilities, still to be divided by the normaliser
 } coded_state;
 
 static coded_state state_in(const at_attention_int8 *a) {
   coded_state s = {.codes = a->workspace};
   const size_t codes = a->queries * 2 * at_attention_pairs(a->head_width) * sizeof(int16_t);
   s.distances = (int32_t *)((char *)a->workspace + (codes + 31) / 32 * 32);
-  s.weights = (int16_t *)(s.distances + CODED_QUERIES * AT_CODED_TILE);
-  s.sums = (float *)(s.weights + CODED_QUERIES * AT_CODED_TILE);
+  s.weights = (int16_t *)(s.distances + CODED_ROWS * AT_CODED_TILE);
+  s.sums = (float *)(s.weights + CODED_ROWS * AT_CODED_TILE);
   s.normaliser = s.sums + a->queries * at_attention_values(a->head_width);
   s.nearest = (int32_t *)(s.normaliser + a->queries);
   s.coding = (query_coding *)(s.nearest + a->queries);
@@ -114,10 +114,10 @@ KERNEL_INLINE void take_queries(const at_attention_int8 *a, const coded_state *s
 KERNEL_INLINE void distances_coded(const int rows, const at_attention_int8 *a, const coded_state *s, const packed_tile *t,
                                size_t query) {
   const size_t pairs = at_attention_pairs(a->head_width);
-  const int16_t *q[CODED_QUERIES];
+  const int16_t *q[CODED_ROWS];
   UNROLLED for (int r = 0; r < rows; r++) q[r] = s->codes + (query + (size_t)r) * pairs * 2;
   for (size_t j = 0; j < t->count; j += 8 * VECTORS) {
-    integers sum[CODED_QUERIES][VECTORS];
+    integers sum[CODED_ROWS][VECTORS];
     UNROLLED for (int r = 0; r < rows; r++) {
       UNROLLED for (int i = 0; i < VECTORS; i++) sum[r][i] = zeros();
     }
@@ -181,7 +181,7 @@ typedef struct {
 
 KERNEL_INLINE void soften_coded(const int rows, const coded_state *s, const packed_tile *t, size_t query,
                                 rescaling *by) {
-  int32_t nearest[CODED_QUERIES], reference[CODED_QUERIES];
+  int32_t nearest[CODED_ROWS], reference[CODED_ROWS];
   for (int r = 0; r < rows; r++) {
     const size_t i = query + (size_t)r;
     const int32_t least = least_distance(t->count, s->distances + r * AT_CODED_TILE);
@@ -208,7 +208,7 @@ KERNEL_INLINE void soften_coded(const int rows, const coded_state *s, const pack
 KERNEL_INLINE void add_values(const int rows, const int vectors, const at_attention_int8 *a, const coded_state *s,
                               const packed_tile *t, size_t query, size_t d, const rescaling *by) {
   const size_t width = at_attention_values(a->head_width);
-  integers sum[CODED_QUERIES][VECTORS];
+  integers sum[CODED_ROWS][VECTORS];
   UNROLLED for (int r = 0; r < rows; r++) {
     UNROLLED for (int i = 0; i < vectors; i++) sum[r][i] = zeros();
   }
@@ -243,7 +243,7 @@ KERNEL_INLINE void attend_coded(const int rows, const at_attention_int8 *a, cons
 
 KERNEL static void attend_coded_rows(const at_attention_int8 *a, const coded_state *s, const packed_tile *t,
                                      size_t query) {
-  attend_coded(CODED_QUERIES, a, s, t, query);
+  attend_coded(CODED_ROWS, a, s, t, query);
 }
 KERNEL static void attend_coded_row(const at_attention_int8 *a, const coded_state *s, const packed_tile *t,
                                     size_t query) {
@@ -267,7 +267,7 @@ KERNEL void KERNEL_NAME(attention_int8)(const at_attention_int8 *a) {
   for (size_t first = 0; first < a->keys; first += AT_CODED_TILE) {
     const packed_tile t = tile_at(a, first);
     size_t query = 0;
-    for (; query + CODED_QUERIES <= a->queries; query += CODED_QUERIES) attend_coded_rows(a, &s, &t, query);
+    for (; query + CODED_ROWS <= a->queries; query += CODED_ROWS) attend_coded_rows(a, &s, &t, query);
     for (; query < a->queries; query++) attend_coded_row(a, &s, &t, query);
   }
   for (size_t i = 0; i < a->queries; i++) give_result(a, &s, i);
@@ -277,7 +277,7 @@ KERNEL uint32_t CEILING_NAME_OF(int16)(size_t iterations) {
   const int16_t halves[16] = {1, 2, 3};
   pairs8 v = load_pairs(halves);
   const pair x = load_pair(halves);
-  enum { CHAINS = CODED_QUERIES * VECTORS };
+  enum { CHAINS = CODED_ROWS * VECTORS };
   integers sum[CHAINS];
   UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = zeros();
   for (size_t n = 0; n < iterations * AT_CEILING_PRODUCTS / (16 * CHAINS); n++) {

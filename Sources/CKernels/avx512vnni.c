@@ -1,8 +1,11 @@
-// The kernels that add up no lanes, for AVX-512.
+// The kernels for AVX-512 whose bits do not depend on the number of lanes.
 #if defined(__x86_64__)
 #include "lanes_avx512.h"
 
 #include "elementwise.h"
 #include "rows.h"
+
+enum { CODED_ROWS = 8, VECTORS = 2 }; // of a tile of registers
+
 #include "winograd.h"
 #endif

@@ -10,7 +10,7 @@
 #define KERNEL_NAME(name) at_##name##_avx2
 #define CEILING_NAME_OF(name) at_ceiling_##name##_avx2
 #define ADD_PRODUCTS(sum, a, x) _mm256_add_epi32(sum, _mm256_madd_epi16(a, x))
-enum { CODED_QUERIES = 4 }; // rows of a tile of registers in integers
+enum { CODED_ROWS = 4 }; // rows of a tile of registers in integers
 #endif
 #define KERNEL __attribute__((target(KERNEL_TARGET)))
 #define KERNEL_INLINE static inline __attribute__((target(KERNEL_TARGET), always_inline))

@@ -1,4 +1,4 @@
-// Sixteen lanes as one register of AVX-512, for kernels that add up no lanes. Nothing here may be called without
+// Sixteen lanes as one register of AVX-512, for kernels that add up no lanes, or sixteen in a given order. Nothing here may be called without
 // AT_CPU_AVX512_VNNI.
 #pragma once
 #include "kernel.h"
@@ -110,7 +110,7 @@ KERNEL_INLINE integers add_products(integers sum, integers a, integers x) {
   return sum;
 }
 
-// Sixteen pairs of s16, to be multiplied by one pair.
+// Sixteen pairs of s16, where other registers hold eight, to be multiplied by one pair.
 typedef __m512i pairs8;
 typedef __m512i pair;
 KERNEL_INLINE pairs8 load_pairs(const int16_t *x) { return _mm512_loadu_si512(x); }

@@ -4,5 +4,5 @@
 #define KERNEL_NAME(name) at_##name##_avxvnni
 #define CEILING_NAME_OF(name) at_ceiling_##name##_avxvnni
 #define ADD_PRODUCTS(sum, a, x) _mm256_dpwssd_avx_epi32(sum, a, x)
-enum { CODED_QUERIES = 4 };
+enum { CODED_ROWS = 4 };
 #include "lanes_avx2.h"

@@ -12,7 +12,7 @@
 enum {
   LANES = 8,
   VECTORS = 2,       // in a row of a tile of registers
-  CODED_QUERIES = 4, // rows of such a tile in integers
+  CODED_ROWS = 4, // rows of such a tile in integers
 };
 
 typedef struct {

@@ -5,7 +5,6 @@
 #include "results.h"
 
 enum { SIDE = 6, CORE = 4, TAPS = 9 }; // of a tile of inputs, of outputs; of a kernel
-enum { PRODUCT_ROWS = LANES == 16 ? 8 : 4, PRODUCT_VECTORS = 2 };
 
 KERNEL_INLINE size_t chunk_width(const at_winograd *a, size_t first) {
   const size_t left = a->product.inputs - first;
@@ -163,34 +162,35 @@ KERNEL_INLINE void take_weights_of(const at_gemm *p, size_t panel, size_t first,
   }
 }
 
-// The sums of one place and one chunk, for some tiles: [tiles][AT_WINOGRAD_OUTPUTS]. A row that does not exist is the
-// last once more.
+// The sums of one place and one chunk, for up to CODED_ROWS tiles: [tiles][AT_WINOGRAD_OUTPUTS]. A row from `end` on is the
+// last once more, and is not kept.
 KERNEL_INLINE void multiply_tiles(const bool is_first, const int16_t *codes, const float *steps, size_t tile,
-                                  size_t tiles, size_t width, const int16_t *weights, float *sums) {
-  const int16_t *x[PRODUCT_ROWS];
-  float step[PRODUCT_ROWS];
-  UNROLLED for (size_t r = 0; r < PRODUCT_ROWS; r++) {
-    const size_t row = tile + r < tiles ? tile + r : tiles - 1;
+                                  size_t end, size_t width, const int16_t *weights, float *sums) {
+  const int16_t *x[CODED_ROWS];
+  float step[CODED_ROWS];
+  UNROLLED for (size_t r = 0; r < CODED_ROWS; r++) {
+    const size_t row = tile + r < end ? tile + r : end - 1;
     x[r] = codes + row * width;
     step[r] = steps[row];
   }
-  for (size_t o = 0; o < AT_WINOGRAD_OUTPUTS; o += PRODUCT_VECTORS * LANES) {
-    integers sum[PRODUCT_ROWS][PRODUCT_VECTORS];
-    UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++) {
-      UNROLLED for (int v = 0; v < PRODUCT_VECTORS; v++) sum[r][v] = zeros();
+  for (size_t o = 0; o < AT_WINOGRAD_OUTPUTS; o += VECTORS * LANES) {
+    integers sum[CODED_ROWS][VECTORS];
+    UNROLLED for (int r = 0; r < CODED_ROWS; r++) {
+      UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] = zeros();
     }
     for (size_t c = 0; c < width; c += 2) {
-      pairs8 w[PRODUCT_VECTORS];
-      UNROLLED for (int v = 0; v < PRODUCT_VECTORS; v++)
+      pairs8 w[VECTORS];
+      UNROLLED for (int v = 0; v < VECTORS; v++)
         w[v] = load_pairs(weights + c * AT_WINOGRAD_OUTPUTS + (o + LANES * (size_t)v) * 2);
-      UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++) {
+      UNROLLED for (int r = 0; r < CODED_ROWS; r++) {
         const pair both = load_pair(x[r] + c);
-        UNROLLED for (int v = 0; v < PRODUCT_VECTORS; v++) sum[r][v] = add_products(sum[r][v], w[v], both);
+        UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] = add_products(sum[r][v], w[v], both);
       }
     }
-    UNROLLED for (int r = 0; r < PRODUCT_ROWS; r++) {
+    UNROLLED for (int r = 0; r < CODED_ROWS; r++) {
+      if (tile + (size_t)r >= end) break;
       float *out = sums + (tile + (size_t)r) * AT_WINOGRAD_OUTPUTS + o;
-      UNROLLED for (int v = 0; v < PRODUCT_VECTORS; v++) {
+      UNROLLED for (int v = 0; v < VECTORS; v++) {
         const floats term = mul(to_float(sum[r][v]), all(step[r]));
         store_floats(out + LANES * v, is_first ? term : add(load_floats(out + LANES * v), term));
       }
@@ -200,7 +200,7 @@ KERNEL_INLINE void multiply_tiles(const bool is_first, const int16_t *codes, con
 
 // Floats from the sums of a place to those of the next.
 static inline size_t place_sums(size_t tiles) {
-  return at_winograd_tiles(tiles) * AT_WINOGRAD_OUTPUTS + AT_WINOGRAD_GAP / sizeof(float);
+  return tiles * AT_WINOGRAD_OUTPUTS + AT_WINOGRAD_GAP / sizeof(float);
 }
 
 KERNEL_INLINE void load_tile(const float *sums, size_t stride, floats y[CORE][CORE]) {
@@ -219,9 +219,9 @@ KERNEL_INLINE void load_tile(const float *sums, size_t stride, floats y[CORE][CO
 
 KERNEL_INLINE void store_tiles(const product_kind kind, const at_winograd *a, const at_gemm *p, size_t panel,
                                const float *sums) {
-  const size_t half = p->row_count / 2, count = kind.paired ? half : p->row_count;
+  const size_t half = p->row_count / 2;
   const int ways = kind.paired ? 2 : 1;
-  for (size_t tile = 0; tile < count; tile++) {
+  for (size_t tile = a->tile_begin; tile < a->tile_end; tile++) {
     for (size_t o = 0; o < AT_WINOGRAD_OUTPUTS; o += LANES) {
       floats y[2][CORE][CORE];
       const floats scale = load_floats(p->scale + panel * AT_PANEL + o);
@@ -240,8 +240,7 @@ KERNEL_INLINE void store_tiles(const product_kind kind, const at_winograd *a, co
   }
 }
 
-// To the second cache, while a place is multiplied: of the weights of a chunk, as many as there are places, those of a tap
-// of a panel.
+// Each of the 36 places brings one of the nine taps of one of four panels to the second cache, of the chunk that comes next.
 KERNEL_INLINE void fetch_weights(const at_gemm *p, size_t panel, size_t first, size_t width, size_t place) {
   const size_t tap_bytes = p->inputs * AT_PANEL;
   const int8_t *w = (const int8_t *)p->weights + (panel * TAPS + place) * tap_bytes + first * AT_PANEL;
@@ -250,7 +249,10 @@ KERNEL_INLINE void fetch_weights(const at_gemm *p, size_t panel, size_t first, s
 
 KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {
   const at_gemm product = a->product, *p = &product;
-  const size_t tiles = p->row_count, panels = AT_WINOGRAD_OUTPUTS / AT_PANEL;
+  const size_t tiles = p->row_count, half = tiles / 2, panels = AT_WINOGRAD_OUTPUTS / AT_PANEL;
+  // All tiles and all pairs are one run.
+  const bool joined = p->paired && a->tile_begin == 0 && a->tile_end == half;
+  const size_t ways = p->paired && !joined ? 2 : 1;
   const product_state s = {.weights = a->workspace,
                            .sums = (float *)((int16_t *)a->workspace + SIDE * SIDE * PLACE_WEIGHTS)};
   for (size_t panel = p->panel_begin; panel < last_panel(p); panel += panels) {
@@ -265,9 +267,12 @@ KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {
         const float *steps = a->steps + (SIDE * SIDE * (first / AT_WINOGRAD_CHANNELS) + place) * tiles;
         const int16_t *weights = s.weights + place * PLACE_WEIGHTS;
         float *sums = s.sums + place * place_sums(tiles);
-        for (size_t tile = 0; tile < tiles; tile += PRODUCT_ROWS) {
-          if (first == 0) multiply_tiles(true, codes, steps, tile, tiles, width, weights, sums);
-          else multiply_tiles(false, codes, steps, tile, tiles, width, weights, sums);
+        for (size_t way = 0; way < ways; way++) {
+          const size_t begin = a->tile_begin + way * half, end = joined ? tiles : a->tile_end + way * half;
+          for (size_t tile = begin; tile < end; tile += CODED_ROWS) {
+            if (first == 0) multiply_tiles(true, codes, steps, tile, end, width, weights, sums);
+            else multiply_tiles(false, codes, steps, tile, end, width, weights, sums);
+          }
         }
       }
     }

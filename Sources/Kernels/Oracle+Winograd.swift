@@ -59,8 +59,8 @@ extension Oracle {
     return ReferenceMath.sum(lanes: (0..<8).map { lanes[$0] + lanes[$0 + 8] })
   }
 
-  /// A place's step is the least with which no sum of products by any weights leaves s32, nor a code s16: with codes that
-  /// add up to 2^24 / growth, times weights of 127 * growth, sums stay 2^24 short of 2^31, which is more than rounding adds.
+  /// A place's step is nearly the least with which no sum of products by any weights leaves s32, nor a code s16: with codes
+  /// that add up to 2^24 / growth, times weights of 127 * growth, sums stay 2^24 short of 2^31, more than rounding adds.
   static func winogradInputs(_ a: at_winograd) {
     let p = a.product
     let places = side * side
@@ -98,28 +98,27 @@ extension Oracle {
   static func winogradProducts(_ a: at_winograd) {
     let p = a.product
     let half = p.row_count / 2
+    let own = Array(a.tile_begin..<a.tile_end)
     let outputs = p.panel_begin * Int(AT_PANEL)..<min(p.outputs, p.panel_end * Int(AT_PANEL))
     for o in outputs {
       let weights = (0..<p.inputs).map { channel in
         onBothSides((0..<3).map { i in (0..<3).map { j in Int16(weight(p, o, i * 3 + j, channel)) } }, winogradWeights)
       }
-      let tiles = (0..<p.row_count).map { tile in
+      func pixels(_ tile: Int) -> [[Float]] {
         onBothSides(
           (0..<side).map { i in (0..<side).map { j in sum(a, tile, i * side + j) { weights[$0][i][j] } } },
           winogradOutput)
       }
-      for tile in 0..<p.row_count {
-        let isSecond = p.paired && tile >= half
+      for tile in own {
+        let first = pixels(tile)
+        let second = p.paired ? pixels(half + tile) : nil
         for i in 0..<core {
           for j in 0..<core {
-            let row = a.pixels[isSecond ? tile - half : tile] + i * a.line + j
-            let y = tiles[tile][i][j] * p.scale![o]
-            if isSecond {
-              let plain = tiles[tile - half][i][j] * p.scale![o]
-              store(y + (p.bias.map { plain + $0[o] } ?? plain), p.pair_residual, p.pair_out!, p, row, o)
-            } else {
-              store(p.bias.map { y + $0[o] } ?? y, p.residual, p.out, p, row, o)
-            }
+            let row = a.pixels[tile] + i * a.line + j
+            let scaled = first[i][j] * p.scale![o]
+            let plain = p.bias.map { scaled + $0[o] } ?? scaled
+            store(plain, p.residual, p.out, p, row, o)
+            if let second { store(second[i][j] * p.scale![o] + plain, p.pair_residual, p.pair_out!, p, row, o) }
           }
         }
       }

@@ -125,7 +125,9 @@ extension Portable {
         for place in 0..<places {
           let codes = a.codes + at_winograd_place(p.row_count, p.inputs, first, place)
           let steps = a.steps + (first / channels * places + place) * p.row_count
-          for tile in 0..<p.row_count {
+          let half = p.row_count / 2
+          let own = a.tile_begin..<a.tile_end
+          for tile in p.paired ? Array(own) + own.map({ half + $0 }) : Array(own) {
             let x = codes + tile * width
             let out = sums + (place * p.row_count + tile) * outputs
             for vector in stride(from: 0, to: outputs, by: 8) {
@@ -186,13 +188,13 @@ extension Portable {
   private static func draw(_ a: at_winograd, _ panel: Int, _ sums: UnsafePointer<Float>) {
     let p = a.product
     let scale = load(p.scale! + panel * 8)
-    let own = p.paired ? p.row_count / 2 : p.row_count
+    let (half, ways) = (p.row_count / 2, p.paired ? 2 : 1)
     withUnsafeTemporaryAllocation(of: Lanes.self, capacity: 2 * 36) { memory in
       guard let pixels = memory.baseAddress else { return }
-      for tile in 0..<own {
-        for way in 0..<p.row_count / own {
+      for tile in a.tile_begin..<a.tile_end {
+        for way in 0..<ways {
           let values = pixels + way * 36
-          for place in 0..<36 { values[place] = load(sums + (place * p.row_count + tile + way * own) * outputs) }
+          for place in 0..<36 { values[place] = load(sums + (place * p.row_count + tile + way * half) * outputs) }
           for column in 0..<6 {
             let y = transform(output: side(values, column, 6))
             (values[column], values[6 + column], values[12 + column], values[18 + column]) = y

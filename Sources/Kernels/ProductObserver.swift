@@ -17,7 +17,8 @@ extension Run {
   /// How many times so many rows are compared of one product; they are spread evenly.
   private static var observedRuns: Int { 8 }
 
-  /// Computes some rows of a product once more, and from floats, for an observer. Without one it costs nothing.
+  /// Computes some rows of a product once more, and from floats, for an observer. Without one it costs nothing. Of a
+  /// convolution in tiles, tap by tap: what coding the transformed inputs adds is not counted.
   /// - Parameter rows: of the product.
   func observe(_ x: Activations, by weights: PackedMatrix, through window: Window, rows: Int) {
     guard let observer, !isPlanning, case .quantized(let input) = x, let origin = input.origin,

@@ -20,7 +20,8 @@ package struct Window: Sendable {
   private let isSame: Bool
   /// Of the tiles of an output that Winograd's convolution computes.
   package static let tileSide = 4
-  /// Whether a 3x3 kernel goes over a whole map pixel by pixel, whose sides are multiples of `tileSide`. Its bands are too.
+  /// Whether a 3x3 kernel goes over a whole map pixel by pixel, whose sides are multiples of `tileSide`. Of bands, that of
+  /// the map, whose lines they must then hold by fours.
   package private(set) var hasTiles: Bool
 
   /// - Parameter padding: `kernel / 2` by default.

@@ -19,7 +19,7 @@ struct WinogradProduct {
   private static let places = Int(AT_WINOGRAD_PLACES)
   /// What the coded inputs of a run of tiles take at most, as long as there are some tiles.
   private static let runBytes = 6 << 20
-  /// Whose sums, of some outputs, are in the second cache beside transformed weights.
+  /// As many as leave room in a large second cache for their sums, of some outputs, beside transformed weights.
   private static let mostTiles = at_second_cache_bytes() < 1 << 20 ? 64 : 128
 
   var ways: Int { x.isPaired ? 2 : 1 }
@@ -28,8 +28,11 @@ struct WinogradProduct {
   /// Of the first half where paired.
   var tiles: Int { images * down * across }
 
+  /// Whether tiles hold `rows` rows of the output, of one way.
+  func coversAll(_ rows: Int) -> Bool { rows > 0 && tiles * Self.core * Self.core == rows }
+
   /// Tiles that are computed together, each as many as there are ways. The more there are, the fewer times weights are
-  /// transformed; their sums stay in the second cache.
+  /// transformed.
   var runs: [Range<Int>] {
     let inputs = weights.shape.inputs * Self.places * MemoryLayout<Int16>.stride
     let most = min(max(Self.runBytes / inputs, 16), Self.mostTiles) / 8 * 8 / ways
@@ -62,6 +65,15 @@ struct WinogradProduct {
       steps: arena.allocate(Float.self, entries * at_winograd_chunks(inputs)))
   }
 
+  /// A run's tiles of one way, in as many parts as it takes for all threads to have work where slices of the outputs are
+  /// few; each part transforms the weights once more.
+  func parts(_ coded: Coded, slices: Int, threads: Int) -> [Range<Int>] {
+    let count = coded.tiles.count
+    let wanted = slices % threads == 0 || slices >= 4 * threads ? 1 : (4 * threads).roundedUp(to: slices) / slices
+    let size = (count.roundedUp(to: wanted) / wanted).roundedUp(to: 8)
+    return stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }
+  }
+
   /// Floats of memory that the products of a run need.
   func workspace(_ coded: Coded) -> Int { at_winograd_workspace(coded.count) / MemoryLayout<Float>.stride }
 
@@ -74,11 +86,14 @@ struct WinogradProduct {
     kernels.winogradInputs(&arguments)
   }
 
-  /// Multiplies all tiles of a run by panels, into rows whose first column `out` and `pairs` point to.
+  /// Multiplies tiles of a run, with their pairs, by panels, into rows whose first column `out` and `pairs` point to.
   func multiply(
-    _ coded: Coded, _ panels: Range<Int>, workspace: UnsafeMutablePointer<Float>, into d: BlockProduct.Destination
+    _ coded: Coded, _ tiles: Range<Int>, _ panels: Range<Int>, workspace: UnsafeMutablePointer<Float>,
+    into d: BlockProduct.Destination
   ) {
     var arguments = arguments(coded)
+    arguments.tile_begin = tiles.lowerBound
+    arguments.tile_end = tiles.upperBound
     arguments.product.panel_begin = panels.lowerBound
     arguments.product.panel_end = panels.upperBound
     arguments.product.bias = bias
@@ -131,6 +146,7 @@ extension Run {
     _ product: WinogradProduct, into out: StoredRows, rows: Range<Int>?, adding residual: StoredRows?
   ) {
     let shape = product.weights.shape
+    precondition(product.coversAll(rows?.count ?? out.rows / product.ways), "the band holds a part of a tile")
     let origin = rows?.lowerBound ?? 0
     let pair = origin + out.rows / 2
     let destination = BlockProduct.Destination(
@@ -150,13 +166,15 @@ extension Run {
             product.ways * tiles.count * WinogradProduct.core * WinogradProduct.core * panels.count
             * MatrixShape.panel * shape.inputs * shape.taps
           let slices = panels.count / tilePanels
+          let parts = product.parts(coded, slices: slices, threads: pool.threads)
           parallel(
-            .convolution, slices, grain: max(1, slices / (4 * pool.threads)), scratch: product.workspace(coded),
-            products: products
-          ) { slices, workspace in
-            let first = panels.lowerBound + slices.lowerBound * tilePanels
-            product.multiply(
-              coded, first..<first + slices.count * tilePanels, workspace: workspace, into: destination)
+            .convolution, parts.count * slices, scratch: product.workspace(coded), products: products
+          ) { items, workspace in
+            for item in items {
+              let first = panels.lowerBound + item % slices * tilePanels
+              product.multiply(
+                coded, parts[item / slices], first..<first + tilePanels, workspace: workspace, into: destination)
+            }
           }
         }
       }

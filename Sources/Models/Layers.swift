@@ -86,13 +86,15 @@ package struct Convolution {
   package let kernel: Int
   package let stride: Int
 
+  /// - Parameter enlarges: whether x is always enlarged, so that there are no tiles for Winograd's algorithm.
   package init(
-    _ w: Weights, _ inputs: Int, _ outputs: Int, kernel: Int = 3, stride: Int = 1, precision: Precision = .quantized
+    _ w: Weights, _ inputs: Int, _ outputs: Int, kernel: Int = 3, stride: Int = 1, precision: Precision = .quantized,
+    enlarges: Bool = false
   ) throws(WeightError) {
     self.kernel = kernel
     self.stride = stride
     let shape = MatrixShape(outputs: outputs, inputs: inputs, taps: kernel * kernel)
-    let isTransformed = precision == .quantized && stride == 1 && shape.canBeTransformed
+    let isTransformed = precision == .quantized && stride == 1 && !enlarges && shape.canBeTransformed
     weights = try w.matrix(shape, isTransformed ? .transformed : precision)
   }
 
@@ -183,7 +185,7 @@ package struct Upsampler {
       phases.append(try (w / "phases" / phase).matrix(MatrixShape(outputs: channels, inputs: channels, taps: 4)))
     }
     self.phases = phases
-    whole = doubles ? nil : try Convolution(w, channels, channels)
+    whole = doubles ? nil : try Convolution(w, channels, channels, enlarges: true)
   }
 
   package func callAsFunction(_ x: FeatureMap, into out: FeatureMap, _ run: Run) {

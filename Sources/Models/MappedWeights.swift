@@ -12,15 +12,14 @@ package struct MappedWeights: WeightSource {
   package static let pairLimitKey = "audiotoken.weights.pair_limit"
   package static let fourLimitKey = "audiotoken.weights.four_limit"
   private let form: CodeForm
-  /// What files say whose 3x3 convolutions are to be computed by Winograd's algorithm.
-  package static let convolutionsKey = "audiotoken.weights.convolutions"
+  /// What files say under `Format.Key.convolutions` whose 3x3 convolutions are to be computed by Winograd's algorithm.
   package static let winograd = "winograd"
-  private let isWinograd: Bool
+  private let convolutions: MetadataValue?
 
   package init(_ file: WeightFile) {
     self.file = file
     let kept = [(Self.fourLimitKey, CodeForm.fours), (Self.pairLimitKey, .pairs)]
-    isWinograd = file.metadata[Self.convolutionsKey] == .string(Self.winograd)
+    convolutions = file.metadata[Format.Key.convolutions]
     form = kept.first { file.metadata[$0.0] == .uint32(128) }?.1 ?? .full
   }
 
@@ -28,7 +27,10 @@ package struct MappedWeights: WeightSource {
     _ name: String, _ shape: MatrixShape, _ precision: Precision, bias: Bool
   ) throws(WeightError) -> PackedMatrix {
     let tensor = try find(name + ".weight")
-    let isTransformed = isWinograd && precision == .transformed && tensor.type == .i8
+    guard convolutions == nil || convolutions == .string(Self.winograd) else {
+      throw .convolutions(file: file.path, expected: Self.winograd)
+    }
+    let isTransformed = convolutions != nil && precision == .transformed && tensor.type == .i8
     let elements: PackedMatrix.Elements
     switch tensor.type {
     case .i8 where precision != .kept:

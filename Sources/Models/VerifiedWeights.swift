@@ -2,7 +2,7 @@ import Tensors
 import WeightFile
 
 /// Reads every int8 matrix that is asked for, and refuses one whose codes are not what kernels rely on: the recorded
-/// sums, the form that the file promises, and the same steps for all taps of a convolution for Winograd's algorithm. Checksums do not tell, since a writer computes them of whatever it wrote.
+/// sums, the form that the file promises, and of a convolution for Winograd's algorithm the same steps for all taps. Checksums do not tell, since a writer computes them of whatever it wrote.
 package struct VerifiedWeights: WeightSource {
   private let source: MappedWeights
 
@@ -13,7 +13,8 @@ package struct VerifiedWeights: WeightSource {
   ) throws(WeightError) -> PackedMatrix {
     let matrix = try source.matrix(name, shape, precision, bias: bias)
     if case .int8(let codes, _, let sums, let form) = matrix.elements {
-      guard holds(shape, UnsafeRawPointer(codes), sums, form), !matrix.isTransformed || sharesSteps(matrix) else {
+      guard holds(shape, UnsafeRawPointer(codes), sums, form), !matrix.isTransformed || canBeTransformed(matrix)
+      else {
         throw .codes(file: source.file.path, tensor: name + ".weight")
       }
       source.file.release([source.file[name + ".weight"]].compactMap(\.self))
@@ -29,9 +30,10 @@ package struct VerifiedWeights: WeightSource {
     try source.table(name, rows: rows, columns: columns)
   }
 
-  private func sharesSteps(_ matrix: PackedMatrix) -> Bool {
+  /// Sums of transformed products are in range for codes of at most 127.
+  private func canBeTransformed(_ matrix: PackedMatrix) -> Bool {
     guard let scale = matrix.tapScale else { return false }
-    return (0..<matrix.shape.taps).allSatisfy { scale[$0] == 1 }
+    return (0..<matrix.shape.taps).allSatisfy { scale[$0] == 1 } && !matrix.bytes.contains(UInt8(bitPattern: -128))
   }
 
   /// Sound because the source has checked the dimensions of both tensors, which are those of the loops.

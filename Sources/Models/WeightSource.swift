@@ -28,6 +28,7 @@ package enum WeightError: Error, Equatable, CustomStringConvertible {
   case shape(file: String, tensor: String, expected: [Int], found: [Int])
   case type(file: String, tensor: String, expected: String, found: String)
   case codes(file: String, tensor: String)
+  case convolutions(file: String, expected: String)
 
   package var description: String {
     switch self {
@@ -40,6 +41,9 @@ package enum WeightError: Error, Equatable, CustomStringConvertible {
     case .codes(let file, let tensor):
       "\(file): the codes of tensor \(tensor) have other sums, larger neighbours or other steps than the file promises, so that "
         + "other numbers than the model's would be computed; convert the model again."
+    case .convolutions(let file, let expected):
+      "\(file) asks for convolutions that this program does not know, where it knows \"\(expected)\"; "
+        + "update this program or convert the model again."
     }
   }
 }

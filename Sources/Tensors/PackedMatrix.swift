@@ -82,10 +82,11 @@ package struct PackedMatrix: @unchecked Sendable {
   /// Of the runs of panels that products of large matrices are cut into, so that no more of their weights need be in memory.
   package static let partBytes = 8 << 20
 
-  /// Runs of panels of about `partBytes`; a grouped matrix is one.
+  /// Runs of panels, by fours, of up to `partBytes` or of four; a grouped matrix is one.
   package var parts: [Range<Int>] {
     let panels = shape.panelsPerGroup
-    let parts = shape.groups > 1 ? 1 : bytes.count.roundedUp(to: Self.partBytes) / Self.partBytes
+    let most = max(4, Self.partBytes / (bytes.count / shape.panels) / 4 * 4)
+    let parts = shape.groups > 1 ? 1 : panels.roundedUp(to: most) / most
     let size = (panels.roundedUp(to: parts) / parts).roundedUp(to: 4)
     return stride(from: 0, to: panels, by: size).map { $0..<min($0 + size, panels) }
   }

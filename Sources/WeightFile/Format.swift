@@ -17,12 +17,14 @@ package enum Format {
   package static let alignment = 64
 
   package static let architecture = "audiotoken"
-  package static let formatVersion = 1
+  /// 2 where a file says how its convolutions are to be computed, which readers of version 1 do not know.
+  package static let formatVersions = 1...2
 
   package enum Key {
     package static let architecture = "general.architecture"
     package static let alignment = "general.alignment"
     package static let formatVersion = "audiotoken.format_version"
+    package static let convolutions = "audiotoken.weights.convolutions"
     package static let checksums = "audiotoken.tensor.crc32"
   }
 

@@ -57,7 +57,7 @@ struct Header {
     let architecture = try metadata.string(Format.Key.architecture)
     if architecture != Format.architecture { throw .wrongArchitecture(file: file, found: architecture) }
     let version = try metadata.integer(Format.Key.formatVersion)
-    if version != Format.formatVersion { throw .wrongFormatVersion(file: file, found: version) }
+    if !Format.formatVersions.contains(version) { throw .wrongFormatVersion(file: file, found: version) }
   }
 
   private static func alignment(_ metadata: Metadata, _ file: String) throws(WeightFileError) -> Int {

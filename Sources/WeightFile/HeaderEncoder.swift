@@ -23,7 +23,7 @@ struct HeaderEncoder {
   /// Checks the declarations and encodes them after the metadata.
   init(file: String, metadata: Metadata, tensors: [TensorDeclaration]) throws(WeightFileError) {
     let offsets = try Self.place(file, tensors)
-    let owned: Metadata = Self.owned(tensorCount: tensors.count)
+    let owned: Metadata = Self.owned(metadata, tensorCount: tensors.count)
     let entries =
       owned.entries.dropLast() + metadata.entries.filter { owned[$0.key] == nil } + owned.entries.suffix(1)
     bytes += Format.magic
@@ -58,10 +58,12 @@ struct HeaderEncoder {
   }
 
   /// The values that the writer itself sets; the checksums are the last entry.
-  private static func owned(tensorCount: Int) -> Metadata {
+  private static func owned(_ given: Metadata, tensorCount: Int) -> Metadata {
+    let versions = Format.formatVersions
+    let version = given[Format.Key.convolutions] == nil ? versions.lowerBound : versions.upperBound
     var metadata = Metadata()
     metadata[Format.Key.architecture] = .string(Format.architecture)
-    metadata[Format.Key.formatVersion] = .uint32(UInt32(Format.formatVersion))
+    metadata[Format.Key.formatVersion] = .uint32(UInt32(version))
     metadata[Format.Key.alignment] = .uint32(UInt32(Format.alignment))
     metadata[Format.Key.checksums] = .array([UInt32](repeating: 0, count: tensorCount))
     return metadata

@@ -38,8 +38,10 @@ extension WeightFileError: CustomStringConvertible {
       return "\(file) holds a model of architecture \"\(printable(found))\" "
         + "where \"\(Format.architecture)\" is needed; give the file that audiotoken-convert wrote."
     case .wrongFormatVersion(let file, let found):
-      return "\(file) has format version \(found) where version \(Format.formatVersion) is needed; "
-        + (found > Format.formatVersion ? "update this program or convert again with it." : "convert the model again.")
+      return "\(file) has format version \(found) where \(Format.formatVersions.lowerBound) or "
+        + "\(Format.formatVersions.upperBound) is needed; "
+        + (found > Format.formatVersions.upperBound
+          ? "update this program or convert again with it." : "convert the model again.")
     case .truncated(let file, let foundBytes, let expectedBytes):
       return "\(file) is cut short: it has \(foundBytes) bytes and needs \(expectedBytes) or more; \(again)."
     case .damaged(let file, let found, let expected):

@@ -85,9 +85,7 @@ struct WinogradProblem: CustomStringConvertible {
       }
     let codes = Guarded([Int16](repeating: 7, count: at_winograd_codes(tiles, inputs)))
     let steps = Guarded([Float](repeating: 7, count: 36 * tiles * at_winograd_chunks(inputs)))
-    let workspace = UnsafeMutableRawPointer.allocate(byteCount: at_winograd_workspace(tiles), alignment: 64)
-    defer { workspace.deallocate() }
-    workspace.initializeMemory(as: UInt8.self, repeating: 0xff, count: at_winograd_workspace(tiles))
+    let workspace = Guarded([UInt8](repeating: 0xff, count: at_winograd_workspace(tiles)))
     let range = panels ?? 0..<outputs / 8
     let product = at_gemm(
       rows: rows.base, row_scale: x.scales.base, row_zero: x.zeros.base, row_count: tiles, taps: 9, inputs: inputs,
@@ -97,13 +95,20 @@ struct WinogradProblem: CustomStringConvertible {
       paired: paired, pair_residual: added.map { UnsafeRawPointer($0.1) }, pair_out: out.1.base, halves: halves)
     var arguments = at_winograd(
       product: product, pixels: pixels.base, line: line, codes: codes.base, steps: steps.base, tile_begin: 0,
-      tile_end: tiles / 2, workspace: workspace)
+      tile_end: tiles / 2, workspace: workspace.base)
     // As threads share tiles among them.
     call(table.winogradInputs, arguments)
     arguments.tile_begin = tiles / 2
     arguments.tile_end = tiles
     call(table.winogradInputs, arguments)
-    withExtendedLifetime((x, other)) { call(table.winogradProducts, arguments) }
+    // Each part with whatever the other left in the workspace.
+    withExtendedLifetime((x, other, workspace)) {
+      for part in [ownTiles / 3..<ownTiles, 0..<ownTiles / 3] {
+        arguments.tile_begin = part.lowerBound
+        arguments.tile_end = part.upperBound
+        call(table.winogradProducts, arguments)
+      }
+    }
     return Result(codes: codes.elements, steps: steps.elements, out: out.0.elements + out.1.elements)
   }
 }

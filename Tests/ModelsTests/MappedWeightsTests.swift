@@ -127,8 +127,9 @@ private struct Declared {
     #expect(try matrix(.transformed).isTransformed)
     #expect(try matrix(.transformed, verified: true).isTransformed)
     #expect(try !matrix(.quantized).isTransformed)
-    for says in [nil, MetadataValue.string("direct"), .bool(true)] {
-      #expect(try !matrix(.transformed, says: says).isTransformed, "\(String(describing: says))")
+    #expect(try !matrix(.transformed, says: nil).isTransformed)
+    for says in [MetadataValue.string("direct"), .string(""), .bool(true)] {
+      #expect(throws: WeightError.self, "\(says)") { try matrix(.transformed, says: says) }
     }
     for other in [0.5, 0, 2, .nan, .infinity, Float(1).nextUp, -1] {
       #expect(throws: WeightError.self, "\(other)") {

@@ -41,6 +41,7 @@ import Testing
     Shape(images: 3, size: (4, 8), inputs: 32, outputs: 64), Shape(size: (8, 20), inputs: 160, outputs: 32),
     Shape(images: 2, size: (8, 12), inputs: 64, outputs: 64, isGuided: true),
     Shape(images: 2, size: (16, 4), inputs: 32, outputs: 32),
+    Shape(images: 4, size: (4, 8), inputs: 32, outputs: 32, isGuided: true),
   ]
 
   /// The parts of a difference of two vectors and of the second.
@@ -55,7 +56,8 @@ import Testing
     let tiled = try convolve(shape, transforms: true, residual)
     let direct = try convolve(shape, transforms: false, residual)
     #expect(tiled != direct, "nothing was transformed")
-    // Fifteen bits and a transform that makes their errors a few times larger; a wrong pixel makes all of it wrong.
+    // A guard, not a bound, which the kernels' tests derive: codes of 11 bits and more change 0.02 to 0.1 %, and a wrong
+    // pixel, tap or scale changes percents.
     let error = relative(tiled, direct)
     #expect(error < 2e-3, "\(shape), \(residual)")
   }
@@ -94,7 +96,8 @@ import Testing
     latentChannels: 4, outputChannels: 3, blockChannels: [32, 64], layersPerBlock: 1, groups: 4, scalingFactor: 0.18215,
     midAttention: true, postQuantConvolution: true)
 
-  @Test("A decoder in tiles makes the same picture from any bands and without its widest map", arguments: [8, 12, 6])
+  @Test(
+    "A decoder in tiles makes the same picture from any bands and without its widest map", arguments: [8, 12, 6, 5])
   func decoder(side: Int) throws {
     func picture(isFrugal: Bool, bandBytes: Int, threads: Int) throws -> [Float] {
       let weights = RandomWeights(.int8, transforms: true)

@@ -212,8 +212,10 @@ import Testing
         == "m.gguf holds a model of architecture \"llama?[2J\" where \"audiotoken\" is needed; "
         + "give the file that audiotoken-convert wrote.")
     file = RawFile()
-    file.formatVersion = 2
-    #expect(openingError(file.bytes) == .wrongFormatVersion(file: "m.gguf", found: 2))
+    for version: UInt32 in [0, 3, .max] {
+      file.formatVersion = version
+      #expect(openingError(file.bytes) == .wrongFormatVersion(file: "m.gguf", found: Int(version)))
+    }
     file = RawFile()
     file.version = 2
     #expect(openingError(file.bytes) == .wrongVersion(file: "m.gguf", found: 2))

@@ -65,8 +65,8 @@ enum {
   AT_WINOGRAD_GAP = 64,       // bytes between places, so that they do not all fall on the same lines of a cache
 };
 
-// What products are of, in two steps. Inputs: tiles tile_begin..<tile_end to codes and steps. Products: all tiles by the
-// panels panel_begin..<panel_end.
+// What products are of, in two steps. Inputs: tiles tile_begin..<tile_end to codes and steps. Products: those tiles, or
+// where `paired` those of the first half with their pairs, by the panels panel_begin..<panel_end.
 typedef struct {
   // `rows`, `row_scale` and `row_zero` are of the tiles' pixels, [36][row_count]; row_count is that of the tiles, taps is
   // 9, inputs and outputs are multiples of 32, panels are taken by fours, and `sum` is not read. Where `paired`, tiles of
@@ -93,11 +93,9 @@ static inline size_t at_winograd_codes(size_t tiles, size_t inputs) {
   return AT_WINOGRAD_PLACES * (tiles * inputs + at_winograd_chunks(inputs) * AT_WINOGRAD_GAP / sizeof(int16_t));
 }
 
-// Tiles that there is room for in the workspace: kernels take up to eight at once.
-static inline size_t at_winograd_tiles(size_t tiles) { return (tiles + 7) / 8 * 8; }
 static inline size_t at_winograd_workspace(size_t tiles) {
   const size_t weights = AT_WINOGRAD_CHANNELS * AT_WINOGRAD_OUTPUTS * sizeof(int16_t) + AT_WINOGRAD_GAP;
-  const size_t sums = at_winograd_tiles(tiles) * AT_WINOGRAD_OUTPUTS * sizeof(float) + AT_WINOGRAD_GAP;
+  const size_t sums = tiles * AT_WINOGRAD_OUTPUTS * sizeof(float) + AT_WINOGRAD_GAP;
   return AT_WINOGRAD_PLACES * (weights + sums);
 }
 
