@@ -129,7 +129,8 @@ struct WinogradProblem: CustomStringConvertible {
   @Test("Every processor codes the same tiles and draws the same pixels from them", arguments: variants, problems)
   func sameBits(_ table: KernelTable, _ problem: WinogradProblem) {
     let (found, expected) = (problem.run(table), problem.run(Oracle.kernels))
-    #expect(found.codes == expected.codes, "\(table.name): the codes of \(problem)")
+    let wrong = found.codes.indices.first { found.codes[$0] != expected.codes[$0] }
+    #expect(wrong == nil, "\(table.name): the codes of \(problem)")
     expectSameBits(found.steps, expected.steps, "\(table.name): the steps of \(problem)")
     expectSameBits(found.out, expected.out, "\(table.name): the results of \(problem)")
   }
