@@ -72,7 +72,7 @@ KERNEL void KERNEL_NAME(gated_gelu)(const at_gated_gelu *a) {
     const float *x = a->x + r * 2 * a->columns, *gate = x + a->columns;
     for (size_t c = 0; c < a->columns; c += LANES) {
       const size_t count = a->columns - c;
-      store_some(a->out + r * a->columns + c, count, mul(load_some(x + c, count), gelu(load_some(gate + c, count))));
+      store_some(a->out + r * a->out_stride + c, count, mul(load_some(x + c, count), gelu(load_some(gate + c, count))));
     }
   }
 }

@@ -4,10 +4,18 @@
 
 KERNEL void KERNEL_NAME(layer_norm)(const at_layer_norm *a) {
   for (size_t r = 0; r < a->rows; r++) {
-    const float *x = a->x + r * a->columns;
     float *out = a->out + r * a->columns;
+    const float *x = a->halves ? out : (const float *)a->x + r * a->columns;
     floats sum = all(0), squares = all(0);
-    for (size_t c = 0; c < a->columns; c += 8) sum = add(sum, load_some(x + c, a->columns - c));
+    if (a->halves) {
+      for (size_t c = 0; c < a->columns; c += 8) {
+        const floats v = load_elements(true, a->x, r * a->columns + c, a->columns - c);
+        store_some(out + c, a->columns - c, v);
+        sum = add(sum, v);
+      }
+    } else {
+      for (size_t c = 0; c < a->columns; c += 8) sum = add(sum, load_some(x + c, a->columns - c));
+    }
     const floats mean = all(sum_lanes(sum) / (float)a->columns);
     for (size_t c = 0; c < a->columns; c += 8) {
       const floats d = sub(load_some(x + c, a->columns - c), mean);

@@ -39,6 +39,22 @@ KERNEL_INLINE void quantize_four(const float *x, floats inverse, int32_t zero, u
   store_codes(q, rounded, zero);
 }
 
+// A row to be quantised, as floats, and its range as above.
+KERNEL_INLINE void take_row(const bool halves, const bool differs, const at_quantize *a, size_t first, float *low,
+                            float *high) {
+  floats lows = all(0), highs = all(0);
+  for (size_t c = 0; c < a->columns; c += LANES) {
+    const size_t count = a->columns - c;
+    floats v = load_elements(halves, a->x, first + c, count);
+    if (differs) v = sub(v, load_elements(halves, a->other, first + c, count));
+    store_some(a->row + c, count, v);
+    lows = lesser(v, lows);
+    highs = greater(v, highs);
+  }
+  *low = -greatest_lane(negative(lows));
+  *high = greatest_lane(highs);
+}
+
 KERNEL_INLINE void quantize_row(const float *x, size_t columns, float inverse, int32_t zero, uint8_t *q) {
   size_t c = 0;
   for (; c + 4 * LANES <= columns; c += 4 * LANES) quantize_four(x + c, all(inverse), zero, q + c);
@@ -53,10 +69,20 @@ KERNEL_INLINE void quantize_row(const float *x, size_t columns, float inverse, i
 
 KERNEL void KERNEL_NAME(quantize_rows)(const at_quantize *a) {
   for (size_t r = 0; r < a->rows; r++) {
-    const float *x = a->x + r * a->x_stride;
+    const size_t first = r * a->x_stride;
+    const float *x = a->row;
     uint8_t *q = a->q + r * a->q_stride;
     float low, high;
-    range_of_row(x, a->columns, &low, &high);
+    if (a->halves && a->other) {
+      take_row(true, true, a, first, &low, &high);
+    } else if (a->halves) {
+      take_row(true, false, a, first, &low, &high);
+    } else if (a->other) {
+      take_row(false, true, a, first, &low, &high);
+    } else {
+      x = (const float *)a->x + first;
+      range_of_row(x, a->columns, &low, &high);
+    }
     const float range = high - low;
     const bool usable = range > 1e-30f;
     const float inverse = usable ? 255 / range : 0;

@@ -46,7 +46,8 @@ extension Run {
     precondition(x.rows == out.rows && x.columns == 2 * out.columns)
     parallel(.elementwise, x.rows, grain: max(1, Self.elements / x.columns)) { range in
       var arguments = at_gated_gelu(
-        x: x.row(range.lowerBound), out: out.row(range.lowerBound), rows: range.count, columns: out.columns)
+        x: x.row(range.lowerBound), out: out.row(range.lowerBound), rows: range.count, columns: out.columns,
+        out_stride: out.columns)
       kernels.gatedGELU(&arguments)
     }
   }
@@ -56,8 +57,8 @@ extension Run {
   ) {
     parallel(.normalisation, x.rows, grain: max(1, Self.elements / x.columns)) { range in
       var arguments = at_layer_norm(
-        x: x.row(range.lowerBound), out: out.row(range.lowerBound), rows: range.count, columns: x.columns, gamma: gamma,
-        beta: beta, epsilon: epsilon)
+        x: x.row(range.lowerBound), halves: false, out: out.row(range.lowerBound), rows: range.count,
+        columns: x.columns, gamma: gamma, beta: beta, epsilon: epsilon)
       kernels.layerNorm(&arguments)
     }
   }

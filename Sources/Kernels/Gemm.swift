@@ -124,11 +124,14 @@ extension Run {
     }
   }
 
+  /// What `multiplyGated` gates at once stays in the second cache, or nearly.
+  private static var gatedColumns: Int { 128 }
+
   /// GEGLU: with y = x W^T + bias, [rows, 2n], y[:, :n] * gelu(y[:, n:]) as `next` wants it. Where that is quantised, the
-  /// floats are there block by block only.
+  /// floats are there block by block only, and those before the gate a few columns of a block.
   package func multiplyGated(_ x: Activations, by weights: PackedMatrix, for next: PackedMatrix) -> Activations {
     let width = weights.shape.outputs / 2
-    guard case .quantized(let input) = x, case .int8 = next.elements else {
+    guard case .quantized(let input) = x, case .int8 = next.elements, width % MatrixShape.panel == 0 else {
       let out = matrix(x.rows, width)
       scratch {
         let both = matrix(x.rows, 2 * width)
@@ -143,35 +146,27 @@ extension Run {
     let product = BlockProduct(
       x: x, weights: weights, window: .same(rows: input.rows), rows: input.rows, bias: weights.bias,
       padding: paddingRow(for: x, weights.shape), kernels: kernels, scratchColumns: 2 * width, threads: pool.threads)
-    let tile = BlockProduct.Tile(group: 0, panels: 0..<weights.shape.panels)
+    let blockRows = product.blockRows * x.ways
     parallel(
-      .linear, product.blocks, scratch: product.blockFloats, products: input.rows * weights.shape.products
+      .linear, product.blocks, scratch: blockRows * (width + 2 * min(Self.gatedColumns, width)),
+      products: input.rows * weights.shape.products
     ) { range, scratch in
       for block in range {
         let rows = product.rows(of: block)
-        let pairs = product.isPaired ? scratch + rows.count * 2 * width : nil
-        product.compute(
-          rows, tile, into: .init(storage: .float32, out: scratch, pairs: pairs, residual: nil, pairResidual: nil))
+        let gated = Matrix(base: scratch, rows: rows.count, columns: width)
+        let paired = Matrix(base: scratch + gated.count, rows: rows.count, columns: width)
+        product.computeGated(rows, into: scratch, before: scratch + blockRows * width, Self.gatedColumns)
         // A few rows at a time, which stay in the first cache.
         let step = max(1, 4096 / width)
         for first in stride(from: 0, to: rows.count, by: step) {
-          let count = min(step, rows.count - first)
-          let plain = gate(scratch + first * 2 * width, rows: count, columns: width)
-          quantize(plain, into: out, at: rows.lowerBound + first)
-          guard let pairs else { continue }
-          let paired = gate(pairs + first * 2 * width, rows: count, columns: width)
-          quantize(paired, minus: plain, into: out, at: input.rows / 2 + rows.lowerBound + first)
+          let few = first..<min(first + step, rows.count)
+          quantize(gated.rows(few), into: out, at: rows.lowerBound + first)
+          guard product.isPaired else { continue }
+          quantize(paired.rows(few), minus: gated.rows(few), into: out, at: input.rows / 2 + rows.lowerBound + first)
         }
       }
     }
     return .quantized(out)
-  }
-
-  /// [rows, 2 * columns] -> [rows, columns], where they were.
-  private func gate(_ x: UnsafeMutablePointer<Float>, rows: Int, columns: Int) -> Matrix {
-    var gate = at_gated_gelu(x: x, out: x, rows: rows, columns: columns)
-    kernels.gatedGELU(&gate)
-    return Matrix(base: x, rows: rows, columns: columns)
   }
 
   private func paddingRow(for x: Activations, _ shape: MatrixShape) -> UnsafeRawPointer {
@@ -206,7 +201,7 @@ struct BlockProduct {
 
   /// Rows of a block, all of them or those of the first half: its activations stay in the second cache, and the more
   /// there are the fewer times all weights pass by.
-  private var blockRows: Int {
+  var blockRows: Int {
     if weights.shape.taps > 16 { return 20 }
     let ways = isPaired ? 2 : 1
     var most = Self.blockBytes / weights.shape.inputs / ways
@@ -275,10 +270,52 @@ struct BlockProduct {
     let pairs: UnsafeMutableRawPointer?
     let residual: UnsafeRawPointer?
     let pairResidual: UnsafeRawPointer?
+    /// From a row to the next where that is not the number of outputs, and the panel whose outputs are the first of a row
+    /// where that is not the first.
+    var stride: Int?
+    var firstPanel = 0
+  }
+
+  /// Input rows with their scales and zeros, as kernels take them.
+  struct GatheredRows {
+    let rows: UnsafeMutablePointer<UnsafeRawPointer>
+    let scales: UnsafeMutablePointer<Float>
+    let zeros: UnsafeMutablePointer<Int32>
+    /// Without those that are paired with them.
+    let count: Int
   }
 
   /// The product of input rows `range` as gathered, and of those that are paired with them.
   func compute(_ range: Range<Int>, _ tile: Tile, into destination: Destination) {
+    gather(range, group: tile.group) { multiply($0, tile, into: destination) }
+  }
+
+  /// GEGLU of the rows `range`, and then of those paired with them: into `out`, half as many columns as there are
+  /// outputs, of which some at a time are in `columns` before.
+  func computeGated(
+    _ range: Range<Int>, into out: UnsafeMutablePointer<Float>, before columns: UnsafeMutablePointer<Float>,
+    _ most: Int
+  ) {
+    let width = weights.shape.outputs / 2
+    gather(range, group: 0) { gathered in
+      for first in stride(from: 0, to: width, by: most) {
+        let count = min(most, width - first)
+        for (half, place) in [first, width + first].enumerated() {
+          let panels = place / MatrixShape.panel..<(place + count) / MatrixShape.panel
+          let out = columns + half * count
+          let destination = Destination(
+            storage: .float32, out: out, pairs: isPaired ? out + range.count * 2 * count : nil, residual: nil,
+            pairResidual: nil, stride: 2 * count, firstPanel: panels.lowerBound)
+          multiply(gathered, Tile(group: 0, panels: panels), into: destination)
+        }
+        var gate = at_gated_gelu(
+          x: columns, out: out + first, rows: range.count * x.ways, columns: count, out_stride: width)
+        kernels.gatedGELU(&gate)
+      }
+    }
+  }
+
+  private func gather(_ range: Range<Int>, group: Int, _ body: (GatheredRows) -> Void) {
     let entries = weights.shape.taps * range.count * (isPaired ? 2 : 1)
     withUnsafeTemporaryAllocation(of: UnsafeRawPointer.self, capacity: entries) { rows in
       withUnsafeTemporaryAllocation(of: Float.self, capacity: entries) { scales in
@@ -286,26 +323,27 @@ struct BlockProduct {
           guard let rows = rows.baseAddress, let scales = scales.baseAddress, let zeros = zeros.baseAddress else {
             return
           }
-          fill(rows, scales, zeros, range, group: tile.group)
-          var arguments = arguments(tile, range.count, rows, destination)
-          arguments.row_scale = UnsafePointer(scales)
-          arguments.row_zero = UnsafePointer(zeros)
-          switch weights.elements {
-          case .int8(_, _, _, .fours): kernels.gemmInt8Fours(&arguments)
-          case .int8(_, _, _, .pairs): kernels.gemmInt8Pairs(&arguments)
-          case .int8(_, _, _, .full): kernels.gemmInt8(&arguments)
-          case .float32: kernels.gemmFloat32(&arguments)
-          case .float16: kernels.gemmFloat16(&arguments)
-          }
+          let gathered = GatheredRows(rows: rows, scales: scales, zeros: zeros, count: range.count)
+          fill(gathered, range, group: group)
+          body(gathered)
         }
       }
     }
   }
 
-  private func fill(
-    _ rows: UnsafeMutablePointer<UnsafeRawPointer>, _ scales: UnsafeMutablePointer<Float>,
-    _ zeros: UnsafeMutablePointer<Int32>, _ range: Range<Int>, group: Int
-  ) {
+  private func multiply(_ rows: GatheredRows, _ tile: Tile, into destination: Destination) {
+    var arguments = arguments(tile, rows, destination)
+    switch weights.elements {
+    case .int8(_, _, _, .fours): kernels.gemmInt8Fours(&arguments)
+    case .int8(_, _, _, .pairs): kernels.gemmInt8Pairs(&arguments)
+    case .int8(_, _, _, .full): kernels.gemmInt8(&arguments)
+    case .float32: kernels.gemmFloat32(&arguments)
+    case .float16: kernels.gemmFloat16(&arguments)
+    }
+  }
+
+  private func fill(_ gathered: GatheredRows, _ range: Range<Int>, group: Int) {
+    let (rows, scales, zeros) = (gathered.rows, gathered.scales, gathered.zeros)
     let column = group * weights.shape.inputs
     let count = range.count * (isPaired ? 2 : 1)
     for place in 0..<count {
@@ -325,21 +363,20 @@ struct BlockProduct {
     }
   }
 
-  /// Everything but the scales and zeros of the input rows.
-  private func arguments(
-    _ tile: Tile, _ count: Int, _ rows: UnsafePointer<UnsafeRawPointer>, _ d: Destination
-  ) -> at_gemm {
+  private func arguments(_ tile: Tile, _ rows: GatheredRows, _ d: Destination) -> at_gemm {
     let shape = weights.shape
     let width = shape.outputs / shape.groups
     let column = tile.group * width * d.storage.bytes
-    let paddedColumn = tile.group * shape.panelsPerGroup * MatrixShape.panel
+    let paddedColumn = (tile.group * shape.panelsPerGroup + d.firstPanel) * MatrixShape.panel
     var a = at_gemm(
-      rows: rows, row_scale: nil, row_zero: nil, row_count: count * (isPaired ? 2 : 1), taps: shape.taps,
-      inputs: shape.inputs, weights: padding, scale: nil, sum: nil, bias: bias.map { $0 + paddedColumn },
-      panels: shape.panels, panel_begin: tile.panels.lowerBound, panel_end: tile.panels.upperBound, outputs: width,
-      residual: d.residual.map { $0 + column }, residual_stride: shape.outputs, out: d.out + column,
-      out_stride: shape.outputs, paired: isPaired, pair_residual: d.pairResidual.map { $0 + column },
-      pair_out: d.pairs.map { $0 + column }, halves: d.storage == .float16)
+      rows: rows.rows, row_scale: rows.scales, row_zero: rows.zeros, row_count: rows.count * (isPaired ? 2 : 1),
+      taps: shape.taps, inputs: shape.inputs, weights: padding, scale: nil, sum: nil,
+      bias: bias.map { $0 + paddedColumn }, panels: shape.panels,
+      panel_begin: tile.panels.lowerBound - d.firstPanel, panel_end: tile.panels.upperBound - d.firstPanel,
+      outputs: width - d.firstPanel * MatrixShape.panel, residual: d.residual.map { $0 + column },
+      residual_stride: shape.outputs, out: d.out + column, out_stride: d.stride ?? shape.outputs, paired: isPaired,
+      pair_residual: d.pairResidual.map { $0 + column }, pair_out: d.pairs.map { $0 + column },
+      halves: d.storage == .float16)
     switch weights.elements {
     case .int8(let values, let scale, let sum, _):
       a.inputs = shape.paddedInputs

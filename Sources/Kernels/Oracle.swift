@@ -28,7 +28,10 @@ package enum Oracle {
   /// The range of a row is widened to hold zero, so that zero is a code of its own and the zero point is in 0...255.
   static func quantizeRows(_ a: at_quantize) {
     for r in 0..<a.rows {
-      let x = a.x + r * a.x_stride
+      let x = (0..<a.columns).map { c in
+        let value = element(a.x, r * a.x_stride + c, halves: a.halves)
+        return a.other.map { value - element($0, r * a.x_stride + c, halves: a.halves) } ?? value
+      }
       let q = a.q + r * a.q_stride
       var low: Float = 0
       var high: Float = 0
@@ -150,7 +153,7 @@ package enum Oracle {
 
   static func layerNorm(_ a: at_layer_norm) {
     for r in 0..<a.rows {
-      let x = a.x + r * a.columns
+      let x = (0..<a.columns).map { element(a.x, r * a.columns + $0, halves: a.halves) }
       let mean = sum(a.columns) { x[$0] } / Float(a.columns)
       let variance = sum(a.columns) { (x[$0] - mean) * (x[$0] - mean) } / Float(a.columns)
       let inverse = 1 / (variance + a.epsilon).squareRoot()
@@ -202,7 +205,7 @@ package enum Oracle {
   static func gatedGELU(_ a: at_gated_gelu) {
     for r in 0..<a.rows {
       let x = a.x + r * 2 * a.columns
-      for c in 0..<a.columns { a.out[r * a.columns + c] = x[c] * ReferenceMath.gelu(x[a.columns + c]) }
+      for c in 0..<a.columns { a.out[r * a.out_stride + c] = x[c] * ReferenceMath.gelu(x[a.columns + c]) }
     }
   }
 

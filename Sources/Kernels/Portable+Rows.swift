@@ -3,12 +3,17 @@ import CKernels
 extension Portable {
   static func quantizeRows(_ a: at_quantize) {
     for r in 0..<a.rows {
-      let x = a.x + r * a.x_stride
+      let isThere = !a.halves && a.other == nil
+      let first = r * a.x_stride
+      let x = isThere ? a.x.assumingMemoryBound(to: Float.self) + first : UnsafePointer(a.row!)
       let q = a.q + r * a.q_stride
       var low = Lanes.zero
       var high = Lanes.zero
       for c in stride(from: 0, to: a.columns, by: 8) {
-        let v = load(x + c, count: a.columns - c)
+        let count = a.columns - c
+        var v = load(a.x, first + c, count: count, halves: a.halves)
+        if let other = a.other { v = v - load(other, first + c, count: count, halves: a.halves) }
+        if !isThere { store(v, a.row! + c, count: count) }
         low = lesser(low, v)
         high = greater(high, v)
       }
@@ -43,10 +48,14 @@ extension Portable {
 
   static func layerNorm(_ a: at_layer_norm) {
     for r in 0..<a.rows {
-      let x = a.x + r * a.columns
       let out = a.out + r * a.columns
+      let x = a.halves ? UnsafePointer(out) : a.x.assumingMemoryBound(to: Float.self) + r * a.columns
       var total = Lanes.zero
-      for c in stride(from: 0, to: a.columns, by: 8) { total = total + load(x + c, count: a.columns - c) }
+      for c in stride(from: 0, to: a.columns, by: 8) {
+        let v = load(a.x, r * a.columns + c, count: a.columns - c, halves: a.halves)
+        if a.halves { store(v, out + c, count: a.columns - c) }
+        total = total + v
+      }
       let mean = sum(total) / Float(a.columns)
       var squares = Lanes.zero
       for c in stride(from: 0, to: a.columns, by: 8) {
@@ -130,7 +139,7 @@ extension Portable {
       for c in stride(from: 0, to: a.columns, by: 8) {
         let count = a.columns - c
         let y = load(x + c, count: count) * gelu(load(x + a.columns + c, count: count))
-        store(y, a.out + r * a.columns + c, count: count)
+        store(y, a.out + r * a.out_stride + c, count: count)
       }
     }
   }

@@ -28,6 +28,17 @@ package enum RowSource {
   }
 }
 
+extension RowSource {
+  /// The rows themselves, where nothing is left to be done to them.
+  fileprivate var there: StoredRows? {
+    switch self {
+    case .rows(let x): x
+    case .map(let x): x.second == nil ? x.first.rows : nil
+    case .groupNorm, .layerNorm: nil
+    }
+  }
+}
+
 /// A map and what turns it into a normalised one: activation(x * factor + offset), both [images, channels].
 package struct GroupNormalised {
   package let map: JoinedMap
@@ -48,10 +59,9 @@ extension Run {
     switch source {
     case .rows(let x): copy(x, range, to: out)
     case .layerNorm(let x, let gamma, let beta, let epsilon):
-      if x.storage == .float16 { copy(x, range, to: out) }
       var arguments = at_layer_norm(
-        x: x.matrix?.row(range.lowerBound) ?? out, out: out, rows: range.count, columns: x.columns, gamma: gamma,
-        beta: beta, epsilon: epsilon)
+        x: x.row(range.lowerBound), halves: x.storage == .float16, out: out, rows: range.count, columns: x.columns,
+        gamma: gamma, beta: beta, epsilon: epsilon)
       kernels.layerNorm(&arguments)
     case .map(let x):
       var column = 0
@@ -123,9 +133,19 @@ extension Run {
     let step = max(1, 4096 / source.columns)
     let piece = step * source.columns
     parallel(.quantisation, rows.count, grain: grain, scratch: 2 * piece) { range, scratch in
-      if case .rows(let x) = source, let matrix = x.matrix, !isPaired {
-        let taken = rows.lowerBound + range.lowerBound..<rows.lowerBound + range.upperBound
-        return quantize(matrix.rows(taken), into: out, at: range.lowerBound)
+      if let there = source.there, observer == nil {
+        guard isPaired else {
+          let first = there.row(rows.lowerBound + range.lowerBound)
+          return encode(first, there.storage, range.count, row: scratch, into: out, at: range.lowerBound)
+        }
+        for row in range {
+          let place = there.row(rows.lowerBound + row)
+          encode(place, there.storage, row: scratch, into: out, at: row)
+          encode(
+            there.row(half + rows.lowerBound + row), minus: place, there.storage, row: scratch, into: out,
+            at: rows.count + row)
+        }
+        return
       }
       for first in stride(from: range.lowerBound, to: range.upperBound, by: step) {
         let count = min(step, range.upperBound - first)
@@ -185,23 +205,21 @@ extension Run {
       origin: observer.map { _ in RowOrigin(rows: rows, columns: columns) })
   }
 
-  func quantize(_ x: Matrix, into rows: QuantizedRows, at first: Int) {
+  /// Quantises x, or x - other: what is left in `x` then means nothing.
+  func quantize(_ x: Matrix, minus other: Matrix? = nil, into rows: QuantizedRows, at first: Int) {
     rows.origin?.keep(x, at: first)
-    encode(x, into: rows, at: first)
+    encode(x.base, minus: other?.base, .float32, x.rows, row: x.base, into: rows, at: first)
   }
 
-  private func encode(_ x: Matrix, into rows: QuantizedRows, at first: Int) {
+  /// - Parameter row: as floats, to be written to where x is f16 or another row is taken off.
+  private func encode(
+    _ x: UnsafeRawPointer, minus other: UnsafeRawPointer? = nil, _ storage: Storage, _ count: Int = 1,
+    row: UnsafeMutablePointer<Float>, into rows: QuantizedRows, at first: Int
+  ) {
     var arguments = at_quantize(
-      x: x.base, x_stride: x.columns, q: rows.values + first * rows.stride, q_stride: rows.stride,
-      scale: rows.scale + first, zero: rows.zero + first, rows: x.rows, columns: x.columns, padded: rows.stride)
+      x: x, other: other, halves: storage == .float16, row: row, x_stride: rows.columns,
+      q: rows.values + first * rows.stride, q_stride: rows.stride, scale: rows.scale + first,
+      zero: rows.zero + first, rows: count, columns: rows.columns, padded: rows.stride)
     kernels.quantizeRows(&arguments)
-  }
-
-  /// Quantises x - other; what is left in `x` means nothing.
-  func quantize(_ x: Matrix, minus other: Matrix, into rows: QuantizedRows, at first: Int) {
-    rows.origin?.keep(x, at: first)
-    var difference = at_add(a: other.base, b: x.base, out: x.base, count: x.count, alpha: -1)
-    kernels.add(&difference)
-    encode(x, into: rows, at: first)
   }
 }

@@ -106,8 +106,8 @@ private let unit = 0x1p-24
         call(
           Oracle.kernels.quantizeRows,
           at_quantize(
-            x: x.base, x_stride: columns, q: q.base, q_stride: columns, scale: scale.base, zero: zero.base, rows: 1,
-            columns: columns, padded: columns))
+            x: x.base, other: nil, halves: false, row: nil, x_stride: columns, q: q.base, q_stride: columns,
+            scale: scale.base, zero: zero.base, rows: 1, columns: columns, padded: columns))
         // 255 steps, each with the roundings of the factor, its inverse and the product.
         let step = Double(scale.base[0])
         let bound = step * (0.5 + 255 * 5 * unit)
@@ -130,8 +130,8 @@ private let unit = 0x1p-24
       call(
         Oracle.kernels.quantizeRows,
         at_quantize(
-          x: x.base, x_stride: 6, q: q.base, q_stride: 8, scale: scale.base, zero: zero.base, rows: 1, columns: 6,
-          padded: 8))
+          x: x.base, other: nil, halves: false, row: nil, x_stride: 6, q: q.base, q_stride: 8, scale: scale.base,
+          zero: zero.base, rows: 1, columns: 6, padded: 8))
       #expect(scale.elements == [0] && zero.elements == [0] && q.elements == [UInt8](repeating: 0, count: 8))
     }
   }
@@ -147,8 +147,8 @@ private let unit = 0x1p-24
       call(
         Oracle.kernels.layerNorm,
         at_layer_norm(
-          x: input.base, out: out.base, rows: 1, columns: columns, gamma: factors.base, beta: offsets.base,
-          epsilon: 1e-5))
+          x: input.base, halves: false, out: out.base, rows: 1, columns: columns, gamma: factors.base,
+          beta: offsets.base, epsilon: 1e-5))
       let exact = x.map(Double.init)
       let mean = exact.reduce(0, +) / Double(columns)
       let variance = exact.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(columns)
@@ -199,7 +199,7 @@ private let unit = 0x1p-24
     call(Oracle.kernels.add, at_add(a: x.base, b: out.base, out: out.base, count: 4, alpha: -2))
     #expect(out.elements == [0.5, 16, 0.5, -2])
     let gated = Guarded<Float>([0, 0])
-    call(Oracle.kernels.gatedGELU, at_gated_gelu(x: x.base, out: gated.base, rows: 1, columns: 2))
+    call(Oracle.kernels.gatedGELU, at_gated_gelu(x: x.base, out: gated.base, rows: 1, columns: 2, out_stride: 2))
     #expect(gated.elements == [1 * ReferenceMath.gelu(3), -2 * ReferenceMath.gelu(4)])
   }
 }

@@ -21,29 +21,40 @@ private let widths = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 63, 64, 65, 
 private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU]
 
 @Suite struct RowTests {
-  @Test("Quantised rows are the same codes on every processor", arguments: variants)
+  @Test("Quantised rows, and differences of rows, are the same codes on every processor", arguments: variants)
   func quantizeRows(_ table: KernelTable) {
     var random = Generator(11)
     for columns in widths {
-      for rows in [1, 5] {
+      for (rows, halves, differs) in [
+        (1, false, false), (5, false, false), (3, true, false), (2, false, true), (3, true, true),
+      ] {
         for padded in [columns, (columns + 3) / 4 * 4] {
           let stride = columns + random.integer(0...3)
-          let x = Guarded((0..<rows).flatMap { _ in awkward(&random, stride, limit: 1e30) })
+          func some() -> Elements {
+            Elements((0..<rows).flatMap { _ in awkward(&random, stride, limit: halves ? 6e4 : 1e30) }, halves: halves)
+          }
+          let (x, other) = (some(), some())
+          let skipped = (stride - columns) * (halves ? 2 : 4)
           func run(_ table: KernelTable) -> (codes: [UInt8], scale: [Float], zero: [Int32]) {
             let q = Guarded([UInt8](repeating: 77, count: rows * padded))
             let scale = Guarded([Float](repeating: -1, count: rows))
             let zero = Guarded([Int32](repeating: -1, count: rows))
-            call(
-              table.quantizeRows,
-              at_quantize(
-                x: x.base + stride - columns, x_stride: stride, q: q.base, q_stride: padded, scale: scale.base,
-                zero: zero.base, rows: rows, columns: columns, padded: padded))
+            let row = Guarded([Float](repeating: .nan, count: columns))
+            withExtendedLifetime((x, other, row)) {
+              call(
+                table.quantizeRows,
+                at_quantize(
+                  x: x.base + skipped, other: differs ? UnsafeRawPointer(other.base + skipped) : nil, halves: halves,
+                  row: row.base, x_stride: stride, q: q.base, q_stride: padded, scale: scale.base, zero: zero.base,
+                  rows: rows, columns: columns, padded: padded))
+            }
             return (q.elements, scale.elements, zero.elements)
           }
           let (found, expected) = (run(table), run(Oracle.kernels))
-          #expect(found.codes == expected.codes, "\(table.name): \(rows) x \(columns)")
-          #expect(found.zero == expected.zero, "\(table.name): \(rows) x \(columns)")
-          expectSameBits(found.scale, expected.scale, "\(table.name): scales of \(rows) x \(columns)")
+          let label = "\(table.name): \(rows) x \(columns), halves \(halves), differs \(differs)"
+          #expect(found.codes == expected.codes, "\(label)")
+          #expect(found.zero == expected.zero, "\(label)")
+          expectSameBits(found.scale, expected.scale, "scales, \(label)")
         }
       }
     }
@@ -53,23 +64,24 @@ private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU
   func layerNorm(_ table: KernelTable) {
     var random = Generator(12)
     for columns in widths {
-      for inPlace in [false, true] {
-        let x = (0..<3).flatMap { _ in awkward(&random, columns) }
+      for (inPlace, halves) in [(false, false), (true, false), (false, true)] {
+        let x = (0..<3).flatMap { _ in awkward(&random, columns, limit: halves ? 6e4 : 1e18) }
         let gamma = Guarded(random.floats(columns))
         let beta = Guarded(random.floats(columns))
         func run(_ table: KernelTable) -> [Float] {
-          let input = Guarded(x)
-          let out = inPlace ? input : Guarded(x.map { _ in -9 })
+          let input = Elements(x, halves: halves)
+          let out = Guarded(x.map { inPlace ? $0 : -9 })
           withExtendedLifetime(input) {
             call(
               table.layerNorm,
               at_layer_norm(
-                x: input.base, out: out.base, rows: 3, columns: columns, gamma: gamma.base, beta: beta.base,
-                epsilon: 1e-5))
+                x: inPlace ? UnsafeRawPointer(out.base) : UnsafeRawPointer(input.base), halves: halves, out: out.base,
+                rows: 3, columns: columns, gamma: gamma.base, beta: beta.base, epsilon: 1e-5))
           }
           return out.elements
         }
-        expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(columns) columns, in place \(inPlace)")
+        expectSameBits(
+          run(table), run(Oracle.kernels), "\(table.name): \(columns) columns, in place \(inPlace), halves \(halves)")
       }
     }
   }
@@ -236,8 +248,9 @@ private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU
     for columns in widths {
       let x = Guarded((0..<3).flatMap { _ in awkward(&random, 2 * columns) })
       func run(_ table: KernelTable) -> [Float] {
-        let out = Guarded([Float](repeating: -9, count: 3 * columns))
-        call(table.gatedGELU, at_gated_gelu(x: x.base, out: out.base, rows: 3, columns: columns))
+        let stride = columns + 5
+        let out = Guarded([Float](repeating: -9, count: 2 * stride + columns))
+        call(table.gatedGELU, at_gated_gelu(x: x.base, out: out.base, rows: 3, columns: columns, out_stride: stride))
         return out.elements
       }
       expectSameBits(run(table), run(Oracle.kernels), "\(table.name): \(columns)")

@@ -15,10 +15,14 @@ enum { AT_GEMM_ROWS = 256 };     // rows of one int8 product at most
 enum { AT_ATTENTION_TILE = 64, AT_CODED_TILE = 128 };
 enum { AT_CODED_QUERIES = 32 }; // queries that any kernel takes at once in integers, at most
 
-// f32 rows -> u8 rows, each with its scale and zero point: x = scale * (q - zero).
+// Rows -> u8 rows, each with its scale and zero point: x = scale * (q - zero), or x - other where there is one.
 typedef struct {
-  const float *x;
-  size_t x_stride; // elements
+  const void *x, *_Nullable other; // f32, or f16 where `halves`
+  bool halves;
+  // [columns]: what is quantised; for f32 without another it is not used. May be the row of x that is quantised, or one
+  // before it.
+  float *_Nullable row;
+  size_t x_stride; // elements, of other too
   uint8_t *q;
   size_t q_stride; // bytes, >= padded
   float *scale;
@@ -107,8 +111,9 @@ typedef struct {
 } at_widen;
 
 typedef struct {
-  const float *x;
-  float *out; // may be x
+  const void *x; // f32, or f16 where `halves`
+  bool halves;
+  float *out; // may be x where that is f32
   size_t rows, columns;
   const float *gamma, *beta;
   float epsilon;
@@ -163,6 +168,7 @@ typedef struct {
   const float *x;
   float *out;
   size_t rows, columns;
+  size_t out_stride; // from a row of `out` to the next
 } at_gated_gelu;
 
 // One head: out[i] = softmax over j of (scale * q[i].k[j] + gate[i] * bias[j - i]) times v. f32, online softmax.
