@@ -151,7 +151,8 @@ extension Run {
       withUnsafeTemporaryAllocation(byteCount: workspace * MemoryLayout<Float>.stride, alignment: 64) { memory in
         guard let memory = memory.baseAddress else { return }
         for item in range {
-          let (imageAndHead, part) = item.quotientAndRemainder(dividingBy: blocks)
+          // All heads of the same rows, which a thread most likely wrote itself.
+          let (part, imageAndHead) = item.quotientAndRemainder(dividingBy: images * heads)
           let (image, head) = imageAndHead.quotientAndRemainder(dividingBy: heads)
           let first = part * block
           let column = head * headWidth

@@ -92,13 +92,16 @@ extension Run {
       let sums = matrix(x.images * parts * 2, x.channels)
       parallel(.normalisation, x.images * parts, grain: 4) { range in
         for item in range {
-          let (line, part) = item.quotientAndRemainder(dividingBy: chunks)
+          // The same lines of all images, which a thread most likely wrote itself.
+          let (place, image) = item.quotientAndRemainder(dividingBy: x.images)
+          let (lineOfImage, part) = place.quotientAndRemainder(dividingBy: chunks)
+          let (line, index) = (image * x.height + lineOfImage, image * parts + place)
           let first = part * Self.chunk
           var column = 0
           for map in x.parts {
             var arguments = at_channel_sums(
               x: map.rows.row(line * x.width + first), rows: min(Self.chunk, x.width - first), channels: map.channels,
-              sum: sums.row(2 * item) + column, square: sums.row(2 * item + 1) + column,
+              sum: sums.row(2 * index) + column, square: sums.row(2 * index + 1) + column,
               halves: map.storage == .float16)
             kernels.channelSums(&arguments)
             column += map.channels

@@ -1,8 +1,9 @@
 import CKernels
 import Tensors
 
-/// A 3x3 convolution by Winograd's F(4x4, 3x3), some tiles at a time: their inputs are transformed and coded by all
-/// threads, and then multiplied by runs of outputs.
+/// A 3x3 convolution by Winograd's F(4x4, 3x3), some tiles at a time: their inputs are transformed and coded, and then
+/// multiplied. Where tiles are many, each thread takes some through both; where they are few, all threads code, and then
+/// share out the outputs.
 struct WinogradProduct {
   let x: QuantizedRows
   let weights: PackedMatrix
@@ -19,8 +20,10 @@ struct WinogradProduct {
   private static let places = Int(AT_WINOGRAD_PLACES)
   /// What the coded inputs of a run of tiles take at most, as long as there are some tiles.
   private static let runBytes = 6 << 20
-  /// As many as leave room in a large second cache for their sums, of some outputs, beside transformed weights.
-  private static let mostTiles = at_second_cache_bytes() < 1 << 20 ? 64 : 128
+  /// As many as leave room in the second cache for their sums, of some outputs, beside transformed weights.
+  private static let mostTiles = 64
+  /// With fewer, transforming all weights for each run takes longer than reading codes that another thread wrote.
+  private static let leastOwnTiles = 32
 
   var ways: Int { x.isPaired ? 2 : 1 }
   private var across: Int { window.output.width / Self.core }
@@ -33,15 +36,24 @@ struct WinogradProduct {
 
   /// Tiles that are computed together, each as many as there are ways. The more there are, the fewer times weights are
   /// transformed.
-  var runs: [Range<Int>] {
+  var runs: [Range<Int>] { runs(bytes: Self.runBytes, multipleOf: 1) }
+
+  /// Runs of which each is one thread's own; none where tiles are too few. Codes that no other thread reads stay where they
+  /// are: cores that share no cache take three times as long to write what the other has read.
+  func ownRuns(threads: Int) -> [Range<Int>]? {
+    let runs = runs(bytes: Self.runBytes / threads, multipleOf: threads)
+    return runs.count >= threads && runs[0].count * ways >= Self.leastOwnTiles ? runs : nil
+  }
+
+  private func runs(bytes: Int, multipleOf threads: Int) -> [Range<Int>] {
     let inputs = weights.shape.inputs * Self.places * MemoryLayout<Int16>.stride
-    let most = min(max(Self.runBytes / inputs, 16), Self.mostTiles) / 8 * 8 / ways
-    let count = tiles.roundedUp(to: most) / most
+    let most = min(max(bytes / inputs, 16), Self.mostTiles) / 8 * 8 / ways
+    let count = (tiles.roundedUp(to: most) / most).roundedUp(to: threads)
     let size = (tiles.roundedUp(to: count) / count).roundedUp(to: 8 / ways)
     return stride(from: 0, to: tiles, by: size).map { $0..<min($0 + size, tiles) }
   }
 
-  /// A run's tiles and what is made of them, in the arena.
+  /// A run's tiles and what is made of them.
   struct Coded {
     let tiles: Range<Int>
     /// Of both ways.
@@ -54,15 +66,30 @@ struct WinogradProduct {
     let steps: UnsafeMutablePointer<Float>
   }
 
-  func allocate(_ tiles: Range<Int>, _ arena: Arena) -> Coded {
-    let count = ways * tiles.count
+  /// Bytes that `place` needs for so many tiles of one way.
+  func codedBytes(_ tiles: Int) -> Int {
+    let (count, inputs) = (ways * tiles, weights.shape.inputs)
     let entries = Self.places * count
-    let inputs = weights.shape.inputs
+    return Arena.bytes(UnsafeRawPointer.self, entries) + Arena.bytes(Float.self, entries)
+      + Arena.bytes(Int32.self, entries) + Arena.bytes(Int.self, count)
+      + Arena.bytes(Int16.self, at_winograd_codes(count, inputs))
+      + Arena.bytes(Float.self, entries * at_winograd_chunks(inputs))
+  }
+
+  /// - Parameter memory: 64-byte aligned.
+  func place(_ tiles: Range<Int>, in memory: UnsafeMutableRawPointer) -> Coded {
+    let (count, inputs) = (ways * tiles.count, weights.shape.inputs)
+    let entries = Self.places * count
+    var next = memory
+    func take<Element>(_ type: Element.Type, _ count: Int) -> UnsafeMutablePointer<Element> {
+      defer { next += Arena.bytes(type, count) }
+      return next.bindMemory(to: type, capacity: count)
+    }
     return Coded(
-      tiles: tiles, count: count, rows: arena.allocate(UnsafeRawPointer.self, entries),
-      scales: arena.allocate(Float.self, entries), zeros: arena.allocate(Int32.self, entries),
-      pixels: arena.allocate(Int.self, count), codes: arena.allocate(Int16.self, at_winograd_codes(count, inputs)),
-      steps: arena.allocate(Float.self, entries * at_winograd_chunks(inputs)))
+      tiles: tiles, count: count, rows: take(UnsafeRawPointer.self, entries), scales: take(Float.self, entries),
+      zeros: take(Int32.self, entries), pixels: take(Int.self, count),
+      codes: take(Int16.self, at_winograd_codes(count, inputs)),
+      steps: take(Float.self, entries * at_winograd_chunks(inputs)))
   }
 
   /// A run's tiles of one way, in as many parts as it takes for all threads to have work where slices of the outputs are
@@ -75,7 +102,7 @@ struct WinogradProduct {
   }
 
   /// Floats of memory that the products of a run need.
-  func workspace(_ coded: Coded) -> Int { at_winograd_workspace(coded.count) / MemoryLayout<Float>.stride }
+  func workspace(_ tiles: Int) -> Int { at_winograd_workspace(ways * tiles) / MemoryLayout<Float>.stride }
 
   /// Transforms and codes the inputs of some tiles of a run.
   func code(_ range: Range<Int>, of coded: Coded) {
@@ -154,21 +181,39 @@ extension Run {
       residual: residual.map { UnsafeRawPointer($0.row(origin)) },
       pairResidual: product.x.isPaired ? residual.map { UnsafeRawPointer($0.row(pair)) } : nil)
     let tilePanels = WinogradProduct.outputs / MatrixShape.panel
+    let ownRuns = product.ownRuns(threads: pool.threads)
     let runs = product.runs
-    let kept = runs.count == 1 ? code(runs[0], of: product) : nil
+    let kept = ownRuns == nil && runs.count == 1 ? code(runs[0], of: product) : nil
     // Weights pass by once, and inputs for each part of them.
     for panels in product.weights.parts {
       willUse(product.weights, panels: panels)
+      let products =
+        product.ways * WinogradProduct.core * WinogradProduct.core * panels.count * MatrixShape.panel * shape.inputs
+        * shape.taps
+      if let ownRuns {
+        // Coded inputs, and what their products need.
+        let codedFloats = product.codedBytes(ownRuns[0].count) / MemoryLayout<Float>.stride
+        parallel(
+          .convolution, ownRuns.count, scratch: codedFloats + product.workspace(ownRuns[0].count),
+          products: products * product.tiles
+        ) { items, memory in
+          for item in items {
+            let coded = product.place(ownRuns[item], in: memory)
+            product.code(0..<coded.count, of: coded)
+            product.multiply(
+              coded, 0..<coded.tiles.count, panels, workspace: memory + codedFloats, into: destination)
+          }
+        }
+        continue
+      }
       for tiles in runs {
         scratch {
           let coded = kept ?? code(tiles, of: product)
-          let products =
-            product.ways * tiles.count * WinogradProduct.core * WinogradProduct.core * panels.count
-            * MatrixShape.panel * shape.inputs * shape.taps
           let slices = panels.count / tilePanels
           let parts = product.parts(coded, slices: slices, threads: pool.threads)
           parallel(
-            .convolution, parts.count * slices, scratch: product.workspace(coded), products: products
+            .convolution, parts.count * slices, scratch: product.workspace(tiles.count),
+            products: products * tiles.count
           ) { items, workspace in
             for item in items {
               let first = panels.lowerBound + item % slices * tilePanels
@@ -182,7 +227,7 @@ extension Run {
   }
 
   private func code(_ tiles: Range<Int>, of product: WinogradProduct) -> WinogradProduct.Coded {
-    let coded = product.allocate(tiles, arena)
+    let coded = product.place(tiles, in: arena.allocate(UInt8.self, product.codedBytes(tiles.count)))
     parallel(.convolution, coded.count, grain: 2) { product.code($0, of: coded) }
     return coded
   }

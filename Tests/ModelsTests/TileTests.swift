@@ -42,6 +42,9 @@ import Testing
     Shape(images: 2, size: (8, 12), inputs: 64, outputs: 64, isGuided: true),
     Shape(images: 2, size: (16, 4), inputs: 32, outputs: 32),
     Shape(images: 4, size: (4, 8), inputs: 32, outputs: 32, isGuided: true),
+    // So many tiles that each thread computes runs of its own.
+    Shape(size: (48, 36), inputs: 32, outputs: 64),
+    Shape(images: 2, size: (32, 48), inputs: 32, outputs: 32, isGuided: true),
   ]
 
   /// The parts of a difference of two vectors and of the second.
@@ -121,16 +124,18 @@ import Testing
   @Test("What a convolution in tiles takes of the arena is what was planned")
   func planned() throws {
     let layer = try Convolution(Weights(RandomWeights(.int8, transforms: true), "layer"), 64, 64)
-    for threads in 1...3 {
-      let body = { (run: Run) in
-        let (x, out) = (run.featureMap(2, 8, 12, 64), run.featureMap(2, 8, 12, 64))
-        run.serial { x.tokens.base.update(repeating: 1, count: x.tokens.count) }
-        layer(x, into: out, run)
+    for (height, width) in [(8, 12), (48, 40)] {
+      for threads in 1...3 {
+        let body = { (run: Run) in
+          let (x, out) = (run.featureMap(2, height, width, 64), run.featureMap(2, height, width, 64))
+          run.serial { x.tokens.base.update(repeating: 1, count: x.tokens.count) }
+          layer(x, into: out, run)
+        }
+        let peak = Run.peak(pool: pools[threads - 1], body)
+        let arena = try #require(Arena(capacity: peak))
+        body(Run(kernels: try KernelTable.best(), pool: pools[threads - 1], arena: arena))
+        #expect(arena.peak == peak)
       }
-      let peak = Run.peak(pool: pools[threads - 1], body)
-      let arena = try #require(Arena(capacity: peak))
-      body(Run(kernels: try KernelTable.best(), pool: pools[threads - 1], arena: arena))
-      #expect(arena.peak == peak)
     }
   }
 }
