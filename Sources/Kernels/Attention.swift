@@ -91,6 +91,8 @@ extension Run {
     let block = min(max(2560 / headWidth / group * group, group), 2 * group)
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_int8_workspace(block, headWidth)
+    // Each thread takes all heads of its share of the queries, which it most likely wrote itself, head after head.
+    let blocksOfShare = blocks % pool.threads == 0 ? blocks / pool.threads : blocks
     scratch {
       let packed = UnsafeMutableRawPointer(arena.allocate(UInt8.self, heads * tiles * tileBytes))
       let (ofKeys, ofValues) = (columnCoding(k.columns), columnCoding(v.columns))
@@ -120,8 +122,9 @@ extension Run {
           withUnsafeTemporaryAllocation(byteCount: workspace, alignment: 64) { memory in
             guard let memory = memory.baseAddress else { return }
             for item in range {
-              let (head, part) = item.quotientAndRemainder(dividingBy: blocks)
-              let first = part * block
+              let (share, rest) = item.quotientAndRemainder(dividingBy: heads * blocksOfShare)
+              let (head, place) = rest.quotientAndRemainder(dividingBy: blocksOfShare)
+              let first = (share * blocksOfShare + place) * block
               let (column, row) = (head * headWidth, image * queries + first)
               var a = at_attention_int8(
                 q: q.row(row) + head * headBytes, tiles: packed + head * tiles * tileBytes,
