@@ -50,6 +50,10 @@ package struct KernelBenchmark {
 
   package var kernelName: String { kernels.name }
 
+  /// Seconds that it takes to hand a line of the cache from one core to another and back: more where the two have no cache
+  /// in common, as some virtual machines put them. What one has read the other then writes the more slowly.
+  package static func handover() -> Double { at_handover_seconds() }
+
   /// The convolutions, as files have them whose convolutions are transformed. Rates count the products that Winograd's
   /// algorithm replaces, and so does the ceiling, which it may exceed: it is that of taking them one by one.
   package func winogradRates() throws(AudioTokenError) -> [Rate] {

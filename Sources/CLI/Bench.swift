@@ -107,7 +107,11 @@ struct Bench: ParsableCommand {
 
   private func kernels() throws -> [(String, JSONText)] {
     let benchmark = try runOptions.kernelBenchmark(repetitions: max(repetitions, 5))
-    if !json { print("kernels \(benchmark.kernelName)") }
+    let handover = KernelBenchmark.handover() * 1e9
+    if !json {
+      print("kernels \(benchmark.kernelName)")
+      print("a line of the cache from core to core and back: \(tenths(handover)) ns")
+    }
     var reports: [JSONText] = []
     for form in CodeForm.allCases.reversed() {
       for shape in KernelBenchmark.shapes {
@@ -118,7 +122,10 @@ struct Bench: ParsableCommand {
     for (tokens, width) in [(4096, 40), (1024, 80), (256, 160)] {
       reports.append(show(try benchmark.attentionRate(tokens: tokens, headWidth: width), form: "int8"))
     }
-    return [("kernels", .string(benchmark.kernelName)), ("rates", .array(reports))]
+    return [
+      ("kernels", .string(benchmark.kernelName)), ("handover_nanoseconds", .number(handover)),
+      ("rates", .array(reports)),
+    ]
   }
 
   private func show(_ rate: KernelBenchmark.Rate, form: String) -> JSONText {

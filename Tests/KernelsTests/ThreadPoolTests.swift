@@ -1,3 +1,4 @@
+import CKernels
 import Kernels
 import Synchronization
 import Testing
@@ -81,6 +82,12 @@ private final class Visits: Sendable {
       }
       for await counts in group { #expect(counts == [Int](repeating: 200, count: 300)) }
     }
+  }
+
+  @Test("Handing a line of the cache over ends, and takes some time")
+  func handover() {
+    let seconds = at_handover_seconds()
+    #expect(seconds > 0 && seconds.isFinite)
   }
 
   @Test("Pools come and go without leaving threads behind")

@@ -336,4 +336,7 @@ at_pool *_Nullable at_pool_create(int threads); // NULL where no thread can be h
 void at_pool_run(at_pool *pool, size_t count, size_t grain, at_task task, void *_Nullable context);
 void at_pool_destroy(at_pool *pool);
 
+// What it takes one thread to hand a line of the cache to another and to get it back; NAN where there is no second thread.
+double at_handover_seconds(void);
+
 #pragma clang assume_nonnull end
