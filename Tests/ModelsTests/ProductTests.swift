@@ -303,6 +303,62 @@ enum Residual: CaseIterable {
     }
   }
 
+  private func codes(_ x: Activations) throws -> (values: [UInt8], scales: [Float], zeros: [Int32]) {
+    guard case .quantized(let rows) = x else {
+      Issue.record("not quantised")
+      return ([], [], [])
+    }
+    let values = (0..<rows.rows).flatMap { row in (0..<rows.columns).map { rows.values[row * rows.stride + $0] } }
+    return (values, (0..<rows.rows).map { rows.scale[$0] }, (0..<rows.rows).map { rows.zero[$0] })
+  }
+
+  private func expectSameCodes(_ found: Activations, _ expected: Activations, _ what: String) throws {
+    let (found, expected) = (try codes(found), try codes(expected))
+    #expect(found.values == expected.values && found.zeros == expected.zeros, "\(what)")
+    expectSameBits(found.scales, expected.scales, "scales, \(what)")
+  }
+
+  /// Fewer columns than are gated at once, as many, some runs and a rest, and no whole panels.
+  @Test("A feed-forward gated some columns at a time is the one gated as a whole", arguments: [24, 128, 328, 36])
+  func gatedColumns(width: Int) throws {
+    let (rows, inputs) = (42, 16)
+    for (isGuided, threads) in [(false, 1), (false, 3), (true, 2)] {
+      let w = Weights(RandomWeights(.int8), "layer")
+      let feedIn = try Linear(w / "in", inputs, 2 * width)
+      let feedOut = try Linear(w / "out", width, inputs, bias: false)
+      let run = try makeRun(pools[threads - 1], isGuided: isGuided)
+      var generator = Generator(width)
+      let x = run.matrix(rows, inputs, generator.floats(rows * inputs))
+      let input = run.activations(.matrix(x), for: feedIn.weights)
+      let both = run.matrix(rows, 2 * width)
+      run.multiply(input, by: feedIn.weights, through: .same(rows: rows), into: both)
+      let gated = run.matrix(rows, width)
+      run.gatedGELU(both, into: gated)
+      try expectSameCodes(
+        run.multiplyGated(input, by: feedIn.weights, for: feedOut.weights),
+        run.activations(.matrix(gated), for: feedOut.weights), "\(width) columns, \(threads) threads")
+    }
+  }
+
+  @Test("Rows that lie there as f16 are quantised to the codes of their floats", arguments: [4, 12, 320, 37])
+  func halfRows(columns: Int) throws {
+    let rows = 90
+    let weights = try Linear(Weights(RandomWeights(.int8), "layer"), columns, 8).weights
+    for (isGuided, threads) in [(false, 2), (true, 1), (true, 3)] {
+      let run = try makeRun(pools[threads - 1], isGuided: isGuided)
+      var generator = Generator(columns)
+      let halves = generator.floats(rows * columns, -3...3).map { Float16($0) }
+      let stored = run.rows(rows, columns, .float16)
+      stored.base.copyMemory(from: halves, byteCount: halves.count * MemoryLayout<Float16>.stride)
+      let floats = run.matrix(rows, columns, halves.map(Float.init))
+      for taken in [nil, 7..<31] {
+        try expectSameCodes(
+          run.activations(.rows(stored), rows: taken, for: weights),
+          run.activations(.matrix(floats), rows: taken, for: weights), "\(columns) columns, \(threads) threads")
+      }
+    }
+  }
+
   @Test("The number of threads changes no bit of a layer", arguments: RandomWeights.Kind.allCases)
   func threads(_ kind: RandomWeights.Kind) throws {
     var results: [[Float]] = []
