@@ -4,10 +4,12 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
 
-enum { ROUNDS = 500, MOST_REPETITIONS = 50, SPINS = 10000 };
+enum { FEW_ROUNDS = 20, ROUNDS = 500, MOST_REPETITIONS = 50, SPINS = 10000 };
+static const double LIMIT = 0.1; // seconds
 enum { CALLERS, HELPERS, OVER }; // whose turn it is
 
 typedef struct {
@@ -38,16 +40,28 @@ static double seconds(void) {
 double at_handover_seconds(void) {
   handover h = {CALLERS};
   pthread_t helper;
-  if (pthread_create(&helper, NULL, answer, &h) != 0) return NAN;
-  double least = INFINITY;
-  const double first = seconds();
-  for (int r = 0; r < MOST_REPETITIONS && (r == 0 || seconds() < first + 0.1); r++) {
-    const double start = seconds();
-    for (int i = 0; i < ROUNDS; i++) {
-      atomic_store_explicit(&h.turn, HELPERS, memory_order_release);
-      await_other(&h, HELPERS);
+  // Signals are the business of the threads that the program made itself.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const bool started = pthread_create(&helper, NULL, answer, &h) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (!started) return NAN;
+  double least = INFINITY, now = seconds();
+  const double end = now + LIMIT;
+  for (int r = 0; r < MOST_REPETITIONS && now < end; r++) {
+    const double start = now;
+    int rounds = 0;
+    // Where threads share a core few rounds take long.
+    while (rounds < ROUNDS && now < end) {
+      for (int i = 0; i < FEW_ROUNDS; i++) {
+        atomic_store_explicit(&h.turn, HELPERS, memory_order_release);
+        await_other(&h, HELPERS);
+      }
+      rounds += FEW_ROUNDS;
+      now = seconds();
     }
-    least = fmin(least, (seconds() - start) / ROUNDS);
+    least = fmin(least, (now - start) / rounds);
   }
   atomic_store_explicit(&h.turn, OVER, memory_order_release);
   pthread_join(helper, NULL);

@@ -91,7 +91,8 @@ extension Run {
     let block = min(max(2560 / headWidth / group * group, group), 2 * group)
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_int8_workspace(block, headWidth)
-    // Each thread takes all heads of its share of the queries, which it most likely wrote itself, head after head.
+    // Where blocks can be shared out evenly each thread takes all heads of its share of the queries, head after head. Those
+    // it most likely wrote itself, and writing results where another thread reads takes long.
     let blocksOfShare = blocks % pool.threads == 0 ? blocks / pool.threads : blocks
     scratch {
       let packed = UnsafeMutableRawPointer(arena.allocate(UInt8.self, heads * tiles * tileBytes))
@@ -154,7 +155,7 @@ extension Run {
       withUnsafeTemporaryAllocation(byteCount: workspace * MemoryLayout<Float>.stride, alignment: 64) { memory in
         guard let memory = memory.baseAddress else { return }
         for item in range {
-          // All heads of the same rows, which a thread most likely wrote itself.
+          // All heads of the same rows: of paired ones a thread most likely wrote both itself.
           let (part, imageAndHead) = item.quotientAndRemainder(dividingBy: images * heads)
           let (image, head) = imageAndHead.quotientAndRemainder(dividingBy: heads)
           let first = part * block

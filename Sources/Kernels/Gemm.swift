@@ -127,8 +127,8 @@ extension Run {
   /// What `multiplyGated` gates at once stays in the second cache, or nearly.
   private static var gatedColumns: Int { 128 }
 
-  /// GEGLU: with y = x W^T + bias, [rows, 2n], y[:, :n] * gelu(y[:, n:]) as `next` wants it. Where that is quantised, the
-  /// floats are there block by block only, and those before the gate a few columns of a block.
+  /// GEGLU: with y = x W^T + bias, [rows, 2n], y[:, :n] * gelu(y[:, n:]) as `next` wants it. Where that is quantised,
+  /// and its columns fill panels, floats are there block by block only, and those before the gate a few columns of a block.
   package func multiplyGated(_ x: Activations, by weights: PackedMatrix, for next: PackedMatrix) -> Activations {
     let width = weights.shape.outputs / 2
     guard case .quantized(let input) = x, case .int8 = next.elements, width % MatrixShape.panel == 0 else {
@@ -191,7 +191,8 @@ struct BlockProduct {
   let padding: UnsafeRawPointer
   let kernels: KernelTable
 
-  /// The columns of a block's result where that has to stay in the caches too.
+  /// Columns that a block's result has, or had before the gate, where blocks are to be so small that it stays in the
+  /// caches, or nearly.
   var scratchColumns: Int?
   /// Threads that there are to be blocks for, at least one each: 1 where columns are shared out too.
   var threads = 1

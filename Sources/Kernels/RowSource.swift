@@ -136,13 +136,14 @@ extension Run {
       if let there = source.there, observer == nil {
         guard isPaired else {
           let first = there.row(rows.lowerBound + range.lowerBound)
-          return encode(first, there.storage, range.count, row: scratch, into: out, at: range.lowerBound)
+          return encode(
+            first, storage: there.storage, count: range.count, row: scratch, into: out, at: range.lowerBound)
         }
         for row in range {
           let place = there.row(rows.lowerBound + row)
-          encode(place, there.storage, row: scratch, into: out, at: row)
+          encode(place, storage: there.storage, row: scratch, into: out, at: row)
           encode(
-            there.row(half + rows.lowerBound + row), minus: place, there.storage, row: scratch, into: out,
+            there.row(half + rows.lowerBound + row), minus: place, storage: there.storage, row: scratch, into: out,
             at: rows.count + row)
         }
         return
@@ -208,12 +209,13 @@ extension Run {
   /// Quantises x, or x - other: what is left in `x` then means nothing.
   func quantize(_ x: Matrix, minus other: Matrix? = nil, into rows: QuantizedRows, at first: Int) {
     rows.origin?.keep(x, at: first)
-    encode(x.base, minus: other?.base, .float32, x.rows, row: x.base, into: rows, at: first)
+    encode(x.base, minus: other?.base, storage: .float32, count: x.rows, row: x.base, into: rows, at: first)
   }
 
-  /// - Parameter row: as floats, to be written to where x is f16 or another row is taken off.
+  /// Quantises `count` rows, less `other` where there is one, to those of `rows` from `first` on.
+  /// - Parameter row: one as floats, to be written to where x is f16 or another row is taken off.
   private func encode(
-    _ x: UnsafeRawPointer, minus other: UnsafeRawPointer? = nil, _ storage: Storage, _ count: Int = 1,
+    _ x: UnsafeRawPointer, minus other: UnsafeRawPointer? = nil, storage: Storage, count: Int = 1,
     row: UnsafeMutablePointer<Float>, into rows: QuantizedRows, at first: Int
   ) {
     var arguments = at_quantize(

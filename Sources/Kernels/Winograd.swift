@@ -39,18 +39,21 @@ struct WinogradProduct {
   var runs: [Range<Int>] { runs(bytes: Self.runBytes, multipleOf: 1) }
 
   /// Runs of which each is one thread's own; none where tiles are too few. Codes that no other thread reads stay where they
-  /// are: cores that share no cache take three times as long to write what the other has read.
+  /// are: cores that share no cache take long to write what the other has read.
   func ownRuns(threads: Int) -> [Range<Int>]? {
+    guard threads > 1 else { return nil }
     let runs = runs(bytes: Self.runBytes / threads, multipleOf: threads)
-    return runs.count >= threads && runs[0].count * ways >= Self.leastOwnTiles ? runs : nil
+    return runs.count >= threads && runs.allSatisfy { $0.count * ways >= Self.leastOwnTiles } ? runs : nil
   }
 
+  /// Runs of eights of tiles, as alike as can be; the last may miss some of its last eight.
   private func runs(bytes: Int, multipleOf threads: Int) -> [Range<Int>] {
     let inputs = weights.shape.inputs * Self.places * MemoryLayout<Int16>.stride
-    let most = min(max(bytes / inputs, 16), Self.mostTiles) / 8 * 8 / ways
-    let count = (tiles.roundedUp(to: most) / most).roundedUp(to: threads)
-    let size = (tiles.roundedUp(to: count) / count).roundedUp(to: 8 / ways)
-    return stride(from: 0, to: tiles, by: size).map { $0..<min($0 + size, tiles) }
+    let unit = 8 / ways
+    let units = tiles.roundedUp(to: unit) / unit
+    let most = min(max(bytes / inputs, 16), Self.mostTiles) / 8
+    let count = min((units.roundedUp(to: most) / most).roundedUp(to: threads), units)
+    return (0..<count).map { units * $0 / count * unit..<min(units * ($0 + 1) / count * unit, tiles) }
   }
 
   /// A run's tiles and what is made of them.
@@ -192,9 +195,10 @@ extension Run {
         * shape.taps
       if let ownRuns {
         // Coded inputs, and what their products need.
-        let codedFloats = product.codedBytes(ownRuns[0].count) / MemoryLayout<Float>.stride
+        let largest = ownRuns.map(\.count).max() ?? 0
+        let codedFloats = product.codedBytes(largest) / MemoryLayout<Float>.stride
         parallel(
-          .convolution, ownRuns.count, scratch: codedFloats + product.workspace(ownRuns[0].count),
+          .convolution, ownRuns.count, scratch: codedFloats + product.workspace(largest),
           products: products * product.tiles
         ) { items, memory in
           for item in items {

@@ -25,8 +25,9 @@ private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU
   func quantizeRows(_ table: KernelTable) {
     var random = Generator(11)
     for columns in widths {
-      for (rows, halves, differs) in [
-        (1, false, false), (5, false, false), (3, true, false), (2, false, true), (3, true, true),
+      for (rows, halves, differs, inPlace) in [
+        (1, false, false, false), (5, false, false, true), (3, true, false, false), (2, false, true, false),
+        (3, false, true, true), (3, true, true, false),
       ] {
         for padded in [columns, (columns + 3) / 4 * 4] {
           let stride = columns + random.integer(0...3)
@@ -40,18 +41,21 @@ private let activations = [AT_IDENTITY, AT_SILU, AT_GELU, AT_QUICK_GELU, AT_RELU
             let scale = Guarded([Float](repeating: -1, count: rows))
             let zero = Guarded([Int32](repeating: -1, count: rows))
             let row = Guarded([Float](repeating: .nan, count: columns))
-            withExtendedLifetime((x, other, row)) {
+            let taken = Elements(x.elements, halves: halves)
+            let first = taken.base + skipped
+            withExtendedLifetime((taken, other, row)) {
               call(
                 table.quantizeRows,
                 at_quantize(
-                  x: x.base + skipped, other: differs ? UnsafeRawPointer(other.base + skipped) : nil, halves: halves,
-                  row: row.base, x_stride: stride, q: q.base, q_stride: padded, scale: scale.base, zero: zero.base,
+                  x: first, other: differs ? UnsafeRawPointer(other.base + skipped) : nil, halves: halves,
+                  row: inPlace ? first.assumingMemoryBound(to: Float.self) : row.base, x_stride: stride, q: q.base,
+                  q_stride: padded, scale: scale.base, zero: zero.base,
                   rows: rows, columns: columns, padded: padded))
             }
             return (q.elements, scale.elements, zero.elements)
           }
           let (found, expected) = (run(table), run(Oracle.kernels))
-          let label = "\(table.name): \(rows) x \(columns), halves \(halves), differs \(differs)"
+          let label = "\(table.name): \(rows) x \(columns), halves \(halves), differs \(differs), in place \(inPlace)"
           #expect(found.codes == expected.codes, "\(label)")
           #expect(found.zero == expected.zero, "\(label)")
           expectSameBits(found.scale, expected.scale, "scales, \(label)")

@@ -104,8 +104,8 @@ import Testing
     return change / sum + 0.51 * spread / 127 + 6 * tiles * 0x1p-24 * spread
   }
 
-  private func check(_ p: Problem, _ mask: Mask, isInteger: Bool, seed: Int) throws {
-    let run = try makeRun(pools[seed % 3])
+  private func check(_ p: Problem, _ mask: Mask, isInteger: Bool, seed: Int, threads: Int? = nil) throws {
+    let run = try makeRun(pools[(threads ?? seed % 3 + 1) - 1])
     let width = p.heads * p.headWidth
     let (q, k, v) = (p.values(seed, p.queries), p.values(seed + 1, p.keys), p.values(seed + 2, p.keys))
     var generator = Generator(seed)
@@ -151,6 +151,15 @@ import Testing
       try check(
         Problem(images: 2, queries: queries, keys: keys, heads: 2, headWidth: 10, spread: 2), .none,
         isInteger: isInteger, seed: seed)
+    }
+  }
+
+  /// Some blocks of queries for each thread of two, as many as threads, and numbers that do not divide.
+  @Test("Each query of each head finds its result, however many blocks there are", arguments: [256, 300, 130])
+  func blocks(queries: Int) throws {
+    let p = Problem(images: 2, queries: queries, keys: 140, heads: 3, headWidth: 40, spread: 1)
+    for isInteger in [false, true] {
+      for threads in 1...3 { try check(p, .none, isInteger: isInteger, seed: 1, threads: threads) }
     }
   }
 

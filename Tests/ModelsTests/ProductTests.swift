@@ -319,11 +319,13 @@ enum Residual: CaseIterable {
   }
 
   /// Fewer columns than are gated at once, as many, some runs and a rest, and no whole panels.
-  @Test("A feed-forward gated some columns at a time is the one gated as a whole", arguments: [24, 128, 328, 36])
-  func gatedColumns(width: Int) throws {
+  @Test(
+    "A feed-forward gated some columns at a time is the one gated as a whole", arguments: [24, 128, 328, 36],
+    RandomWeights.Kind.allCases.filter(\.isInt8))
+  func gatedColumns(width: Int, _ kind: RandomWeights.Kind) throws {
     let (rows, inputs) = (42, 16)
     for (isGuided, threads) in [(false, 1), (false, 3), (true, 2)] {
-      let w = Weights(RandomWeights(.int8), "layer")
+      let w = Weights(RandomWeights(kind), "layer")
       let feedIn = try Linear(w / "in", inputs, 2 * width)
       let feedOut = try Linear(w / "out", width, inputs, bias: false)
       let run = try makeRun(pools[threads - 1], isGuided: isGuided)
@@ -336,7 +338,7 @@ enum Residual: CaseIterable {
       run.gatedGELU(both, into: gated)
       try expectSameCodes(
         run.multiplyGated(input, by: feedIn.weights, for: feedOut.weights),
-        run.activations(.matrix(gated), for: feedOut.weights), "\(width) columns, \(threads) threads")
+        run.activations(.matrix(gated), for: feedOut.weights), "\(kind), \(width) columns, \(threads) threads")
     }
   }
 

@@ -19,8 +19,8 @@ enum { AT_CODED_QUERIES = 32 }; // queries that any kernel takes at once in inte
 typedef struct {
   const void *x, *_Nullable other; // f32, or f16 where `halves`
   bool halves;
-  // [columns]: what is quantised; for f32 without another it is not used. May be the row of x that is quantised, or one
-  // before it.
+  // [columns]: what is quantised; for f32 without another it is not used. Of f32, may be the row of x that is quantised,
+  // or one before it.
   float *_Nullable row;
   size_t x_stride; // elements, of other too
   uint8_t *q;
