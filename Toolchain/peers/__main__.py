@@ -50,6 +50,7 @@ def parse():
     parser.add_argument("--checkpoint")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--codes", choices=("fours", "pairs", "full"), default="pairs")
+    parser.add_argument("--avx2", action="store_true")
     parser.add_argument("--peers-only", action="store_true")
     parser.add_argument("--work", required=True)
     parser.add_argument("--output", required=True)
@@ -156,6 +157,7 @@ def compare(options):
         "threads": options.threads,
         "rounds": options.rounds,
         "model": model_name(options, checkpoint),
+        "instructions": "AVX2 at most" if options.avx2 else "all",
         "stages": {stage: workload.describe(stage) for stage in {m.stage for m in measurements}},
     }
     our_bytes = os.path.getsize(ours.model) if ours else 0

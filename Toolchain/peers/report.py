@@ -94,7 +94,7 @@ class Report:
         return [
             f"- {machine['date']}, {settings['threads']} threads, {settings['rounds']} rounds, {settings['model']}",
             f"- {machine['processor']}, {machine['cores']} cores, {gigabytes(machine['memory_bytes'])} of memory;"
-            f" {' '.join(machine['flags'])}",
+            f" {' '.join(machine['flags'])}; instructions used: {settings['instructions']}",
             f"- {machine['system']}, Linux {machine['kernel']}",
             f"- AudioToken Edge {machine['audiotoken_revision']}; {versions}",
         ]
@@ -136,7 +136,9 @@ class Report:
             axis.spines[["top", "right"]].set_visible(False)
         axes[-1, 0].set_xlabel("seconds, less is better")
         machine = self.machine
-        figure.suptitle(f"{machine['processor']}, {self.settings['threads']} threads, {machine['date']}", fontsize=11)
+        limit = "" if self.settings["instructions"] == "all" else f", {self.settings['instructions']}"
+        title = f"{machine['processor']}{limit}, {self.settings['threads']} threads, {machine['date']}"
+        figure.suptitle(title, fontsize=11)
         figure.savefig(path, dpi=130)
         pyplot.close(figure)
 
