@@ -59,7 +59,7 @@ typedef struct {
   size_t first, end, tap, panel;
   const int8_t *weights; // of the file: the first panel's at that tap
   int8_t *joined;        // [inputs / 4][vectors][LANES][4], or nothing: the first tile puts them there
-  bool meets_rows;       // whether nothing has read the rows before: each tile then fetches those of the next
+  bool fetches_codes;    // whether each tile fetches those of the next: of the first panels and tap, where few bytes
   const int8_t *next;    // what is read after these weights, for each tile to fetch a share of; or NULL
   size_t share, left;    // of a panel, in bytes; all that is to be fetched of one
 } tile_run;
@@ -212,6 +212,8 @@ TILE_INLINE void fetch_share(const at_gemm *a, tile_run *t) {
   t->left -= share;
 }
 
+enum { FETCHED_INPUTS = 2048 }; // of eight rows, half of a first cache
+
 // To the first cache: the codes of the tile that begins with row `first`.
 TILE_INLINE void fetch_codes(const bool paired, const int rows, const at_gemm *a, const tile_run *t, size_t first) {
   if (first >= t->end) return;
@@ -227,13 +229,13 @@ TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, cons
                                const at_gemm *a, tile_run t, totals *s) {
   const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
   if (JOINS && rows == TILE_ROWS) {
-    if (t.meets_rows) fetch_codes(kind.paired, rows, a, &t, t.first + step);
+    if (t.fetches_codes) fetch_codes(kind.paired, rows, a, &t, t.first + step);
     tile(kind, between, true, rows, vectors, a, &t, s);
     t.first += step;
   }
   for (; t.first < t.end; t.first += step) {
     if (rows == TILE_ROWS && t.next) fetch_share(a, &t);
-    if (rows == TILE_ROWS && t.meets_rows) fetch_codes(kind.paired, rows, a, &t, t.first + step);
+    if (rows == TILE_ROWS && t.fetches_codes) fetch_codes(kind.paired, rows, a, &t, t.first + step);
     tile(kind, between, false, rows, vectors, a, &t, s);
   }
 }
@@ -325,7 +327,7 @@ void GEMM_NAME(const at_gemm *a) {
     const tiles *of_rows = tiles_of[panels / PANELS_AT_ONCE - 1];
     for (size_t tap = 0; tap < a->taps; tap++) {
       tile_run t = {.end = whole, .tap = tap, .panel = panel};
-      t.meets_rows = panel == a->panel_begin && tap == 0;
+      t.fetches_codes = panel == a->panel_begin && tap == 0 && a->inputs <= FETCHED_INPUTS;
       t.weights = (const int8_t *)a->weights + (panel * a->taps + tap) * a->inputs * AT_PANEL;
 #ifdef GEMM_REST
       t.joined = joined.of;

@@ -61,7 +61,7 @@ double at_handover_seconds(void) {
       rounds += FEW_ROUNDS;
       now = seconds();
     }
-    least = fmin(least, (now - start) / rounds);
+    if (r == 0 || rounds == ROUNDS) least = fmin(least, (now - start) / rounds);
   }
   atomic_store_explicit(&h.turn, OVER, memory_order_release);
   pthread_join(helper, NULL);

@@ -43,7 +43,8 @@ struct WinogradProduct {
   func ownRuns(threads: Int) -> [Range<Int>]? {
     guard threads > 1 else { return nil }
     let runs = runs(bytes: Self.runBytes / threads, multipleOf: threads)
-    return runs.count >= threads && runs.allSatisfy { $0.count * ways >= Self.leastOwnTiles } ? runs : nil
+    let isLarge = { (run: Range<Int>) in run.count.roundedUp(to: 8 / ways) * ways >= Self.leastOwnTiles }
+    return runs.count >= threads && runs.allSatisfy(isLarge) ? runs : nil
   }
 
   /// Runs of eights of tiles, as alike as can be; the last may miss some of its last eight.

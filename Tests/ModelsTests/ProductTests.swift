@@ -321,14 +321,18 @@ enum Residual: CaseIterable {
   /// Fewer columns than are gated at once, as many, some runs and a rest, and no whole panels.
   @Test(
     "A feed-forward gated some columns at a time is the one gated as a whole", arguments: [24, 128, 328, 36],
-    RandomWeights.Kind.allCases.filter(\.isInt8))
-  func gatedColumns(width: Int, _ kind: RandomWeights.Kind) throws {
+    KernelTable.available)
+  func gatedColumns(width: Int, _ kernels: KernelTable) throws {
+    for kind in RandomWeights.Kind.allCases where kind.isInt8 { try gateColumns(width, kind, kernels) }
+  }
+
+  private func gateColumns(_ width: Int, _ kind: RandomWeights.Kind, _ kernels: KernelTable) throws {
     let (rows, inputs) = (42, 16)
     for (isGuided, threads) in [(false, 1), (false, 3), (true, 2)] {
       let w = Weights(RandomWeights(kind), "layer")
       let feedIn = try Linear(w / "in", inputs, 2 * width)
       let feedOut = try Linear(w / "out", width, inputs, bias: false)
-      let run = try makeRun(pools[threads - 1], isGuided: isGuided)
+      let run = try makeRun(pools[threads - 1], kernels: kernels, isGuided: isGuided)
       var generator = Generator(width)
       let x = run.matrix(rows, inputs, generator.floats(rows * inputs))
       let input = run.activations(.matrix(x), for: feedIn.weights)
@@ -338,7 +342,8 @@ enum Residual: CaseIterable {
       run.gatedGELU(both, into: gated)
       try expectSameCodes(
         run.multiplyGated(input, by: feedIn.weights, for: feedOut.weights),
-        run.activations(.matrix(gated), for: feedOut.weights), "\(kind), \(width) columns, \(threads) threads")
+        run.activations(.matrix(gated), for: feedOut.weights),
+        "\(kernels.name), \(kind), \(width) columns, \(threads) threads")
     }
   }
 

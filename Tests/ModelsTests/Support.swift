@@ -30,10 +30,12 @@ let pools = [1, 2, 3].map { ThreadPool(threads: $0) }
 
 /// A run with room for a layer and its input and output.
 func makeRun(
-  _ pool: ThreadPool = pools[1], isGuided: Bool = false, bandBytes: Int = Run.defaultBandBytes
+  _ pool: ThreadPool = pools[1], kernels: KernelTable? = nil, isGuided: Bool = false,
+  bandBytes: Int = Run.defaultBandBytes
 ) throws -> Run {
   let arena = try #require(Arena(capacity: 64 << 20))
-  return Run(kernels: try KernelTable.best(), pool: pool, arena: arena, isGuided: isGuided, bandBytes: bandBytes)
+  return Run(
+    kernels: try kernels ?? KernelTable.best(), pool: pool, arena: arena, isGuided: isGuided, bandBytes: bandBytes)
 }
 
 extension Run {

@@ -150,7 +150,7 @@ def compare(options):
     os.makedirs(logs, exist_ok=True)
     checkpoint = checkpoint_folder(options)
     cache = cache_folder(options, checkpoint)
-    workload = Workload(checkpoint, cache, options.threads)
+    workload = Workload(checkpoint, cache, options.threads, options.avx2)
     ours = None if options.peers_only else our_program(options, checkpoint, cache)
     measurements, failures = measure_all(peers, workload, ours, options.rounds, logs)
     settings = {

@@ -67,6 +67,9 @@ class OpenVINO:
             "PERFORMANCE_HINT": "LATENCY",
             **self.configuration,
         }
+        if self.workload.avx2:
+            # It would choose bf16 where the processor has that, and then find no kernels among those for AVX2.
+            properties["INFERENCE_PRECISION_HINT"] = "f32"
         self.requests = {
             stage: core.compile_model(self.model_path(stage), "CPU", properties).create_infer_request()
             for stage in stages
@@ -86,9 +89,7 @@ class OpenVINOInt8(OpenVINO):
     """Post-training quantisation of everything that NNCF quantises for a transformer, convolutions included."""
 
     variant = "int8"
-    # By itself it computes what is not int8 in bf16 where the processor has that. Held to AVX2, which has not, it chooses
-    # bf16 all the same, and then finds no kernels.
-    configuration = {"INFERENCE_PRECISION_HINT": "f32"} if os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX2" else {}
+    configuration = {}
     ignored_operations = ()
 
     def quantise(self, stage):

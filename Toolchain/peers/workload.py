@@ -23,6 +23,8 @@ class Workload:
     checkpoint: str
     cache: str  # folder for exported and quantised models of this checkpoint
     threads: int
+    #: Whether all are to keep from instructions that are newer than AVX2.
+    avx2: bool = False
 
     @property
     def sd(self):
