@@ -2,5 +2,8 @@
 #if defined(__x86_64__)
 #include "lanes_avxvnni.h"
 
-#include "attention_int8.h"
+#define GROUPED 4
+enum { COLUMNS = 4 };
+
+#include "attention_by_query.h"
 #endif

@@ -3,7 +3,7 @@
 #include "lanes_avx2.h"
 
 #include "attention.h"
-#include "attention_int8.h"
+#include "ceiling_int16.h"
 #include "elementwise.h"
 #include "gemm_float.h"
 #include "layer_norm.h"

@@ -199,3 +199,38 @@ KERNEL_INLINE void transpose(floats v[8]) {
     v[i + 4] = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
   }
 }
+
+// What attention whose lanes are queries asks for.
+KERNEL_INLINE integers greater_integers(integers a, integers b) { return _mm256_max_epi32(a, b); }
+KERNEL_INLINE integers shift_right_each(integers x, integers n) { return _mm256_srav_epi32(x, n); }
+KERNEL_INLINE integers shift_left_each(integers x, integers n) { return _mm256_sllv_epi32(x, n); }
+KERNEL_INLINE integers and_integers(integers a, integers b) { return _mm256_and_si256(a, b); }
+KERNEL_INLINE integers or_integers(integers a, integers b) { return _mm256_or_si256(a, b); }
+KERNEL_INLINE integers truncated(floats x) { return _mm256_cvttps_epi32(x); }
+KERNEL_INLINE integers bits_of(floats x) { return _mm256_castps_si256(x); }
+KERNEL_INLINE floats floats_of_bits(integers x) { return _mm256_castsi256_ps(x); }
+// Lanes of `yes` where those of x are above those of `limit`, otherwise of `no`.
+KERNEL_INLINE floats where_above(floats x, floats limit, floats yes, floats no) {
+  return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(x, limit, _CMP_GT_OQ));
+}
+KERNEL_INLINE bool any_negative(integers x) { return _mm256_movemask_ps(_mm256_castsi256_ps(x)) != 0; }
+KERNEL_INLINE bool any_set(shorts x) { return !_mm256_testz_si256(x, x); }
+KERNEL_INLINE bool any_least(shorts x) {
+  return _mm256_movemask_epi8(_mm256_cmpeq_epi16(x, all_shorts(INT16_MIN))) != 0;
+}
+KERNEL_INLINE shorts load_shorts(const int16_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
+KERNEL_INLINE shorts lesser_shorts(shorts a, shorts b) { return _mm256_min_epi16(a, b); }
+KERNEL_INLINE shorts add_saturated(shorts a, shorts b) { return _mm256_adds_epi16(a, b); }
+KERNEL_INLINE shorts subtract_saturated(shorts a, shorts b) { return _mm256_subs_epi16(a, b); }
+// Those of a and of b, saturated, in an order of its own, which `unpack_integers` undoes.
+KERNEL_INLINE shorts pack_integers(integers a, integers b) { return _mm256_packs_epi32(a, b); }
+KERNEL_INLINE void unpack_integers(shorts packed, integers v[2]) {
+  const __m256i sign = _mm256_srai_epi16(packed, 15);
+  v[0] = _mm256_unpacklo_epi16(packed, sign);
+  v[1] = _mm256_unpackhi_epi16(packed, sign);
+}
+// Pairs of a short of `first` and one of `second`, in the order that `unpack_integers` has.
+KERNEL_INLINE void unpack_pairs(shorts first, shorts second, integers v[2]) {
+  v[0] = _mm256_unpacklo_epi16(first, second);
+  v[1] = _mm256_unpackhi_epi16(first, second);
+}

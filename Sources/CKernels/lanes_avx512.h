@@ -150,21 +150,59 @@ KERNEL_INLINE float sum_of_sixteen(const floats v[1]) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// Sixteen fours of bytes, to be multiplied by one four.
-KERNEL_INLINE integers load_bytes(const uint8_t *x) { return _mm512_loadu_si512(x); }
-KERNEL_INLINE void store_bytes(uint8_t *x, integers v) { _mm512_storeu_si512(x, v); }
-KERNEL_INLINE integers load_four(const int8_t *x) {
-  int32_t four;
-  __builtin_memcpy(&four, x, sizeof four);
-  return _mm512_set1_epi32(four);
+// What attention whose lanes are queries asks for.
+KERNEL_INLINE integers greater_integers(integers a, integers b) { return _mm512_max_epi32(a, b); }
+KERNEL_INLINE integers shift_right_each(integers x, integers n) { return _mm512_srav_epi32(x, n); }
+KERNEL_INLINE integers shift_left_each(integers x, integers n) { return _mm512_sllv_epi32(x, n); }
+KERNEL_INLINE integers and_integers(integers a, integers b) { return _mm512_and_si512(a, b); }
+KERNEL_INLINE integers or_integers(integers a, integers b) { return _mm512_or_si512(a, b); }
+KERNEL_INLINE integers truncated(floats x) { return _mm512_cvttps_epi32(x); }
+KERNEL_INLINE integers bits_of(floats x) { return _mm512_castps_si512(x); }
+KERNEL_INLINE floats floats_of_bits(integers x) { return _mm512_castsi512_ps(x); }
+KERNEL_INLINE integers shift_right(integers x, int32_t n) { return _mm512_sra_epi32(x, _mm_cvtsi32_si128(n)); }
+// Lanes of `yes` where those of x are above those of `limit`, otherwise of `no`.
+KERNEL_INLINE floats where_above(floats x, floats limit, floats yes, floats no) {
+  return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(x, limit, _CMP_GT_OQ), yes);
 }
-// Those of `a` are unsigned, those of `x` signed.
+KERNEL_INLINE bool any_negative(integers x) { return _mm512_movepi32_mask(x) != 0; }
+KERNEL_INLINE bool any_set(shorts x) { return _mm512_test_epi16_mask(x, x) != 0; }
+KERNEL_INLINE bool any_least(shorts x) { return _mm512_cmpeq_epi16_mask(x, all_shorts(INT16_MIN)) != 0; }
+KERNEL_INLINE shorts lesser_shorts(shorts a, shorts b) { return _mm512_min_epi16(a, b); }
+KERNEL_INLINE shorts add_saturated(shorts a, shorts b) { return _mm512_adds_epi16(a, b); }
+KERNEL_INLINE shorts subtract_saturated(shorts a, shorts b) { return _mm512_subs_epi16(a, b); }
+// Those of a and of b, saturated, in an order of its own, which `unpack_integers` undoes.
+KERNEL_INLINE shorts pack_integers(integers a, integers b) { return _mm512_packs_epi32(a, b); }
+KERNEL_INLINE void unpack_integers(shorts packed, integers v[2]) {
+  const __m512i sign = _mm512_srai_epi16(packed, 15);
+  v[0] = _mm512_unpacklo_epi16(packed, sign);
+  v[1] = _mm512_unpackhi_epi16(packed, sign);
+}
+// Pairs of a short of `first` and one of `second`, in the order that `unpack_integers` has.
+KERNEL_INLINE void unpack_pairs(shorts first, shorts second, integers v[2]) {
+  v[0] = _mm512_unpacklo_epi16(first, second);
+  v[1] = _mm512_unpackhi_epi16(first, second);
+}
+// Of shorts of 0...255.
+KERNEL_INLINE shorts join_low_bytes(shorts low, shorts high) { return _mm512_or_si512(low, _mm512_slli_epi16(high, 8)); }
+KERNEL_INLINE integers all_bytes(int x) { return _mm512_set1_epi8((char)x); }
+KERNEL_INLINE integers flip_bits(integers x, integers bits) { return _mm512_xor_si512(x, bits); }
+
+// Of fours of bytes: those of `a` are unsigned, those of `x` signed.
+enum { QUERY_OFFSET = 128, VALUE_OFFSET = 0 };
 KERNEL_INLINE integers add_fours(integers sum, integers a, integers x) { return _mm512_dpbusd_epi32(sum, a, x); }
+KERNEL_INLINE integers add_unsigned_fours(integers sum, integers a, integers x) { return add_fours(sum, a, x); }
 
 // As s8, saturated, one vector after the other.
 KERNEL_INLINE integers narrow_to_bytes(const integers x[4]) {
   const integers quarters = _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
   return _mm512_permutexvar_epi32(packed_order(), quarters);
+}
+
+// As s8, saturated: lane by lane a byte of each.
+KERNEL_INLINE integers join_bytes(const integers x[4]) {
+  const __m128i by_lane = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const integers quarters = _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
+  return _mm512_shuffle_epi8(quarters, _mm512_broadcast_i32x4(by_lane));
 }
 
 KERNEL_INLINE void transpose(floats v[16]) {

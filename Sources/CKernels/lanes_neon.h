@@ -3,11 +3,14 @@
 #include "kernel.h"
 #include <arm_neon.h>
 
+// A header of a later instruction set on the same registers defines these itself and includes this one.
+#ifndef KERNEL_TARGET
 #define KERNEL_TARGET "neon"
 #define KERNEL
 #define KERNEL_INLINE static inline __attribute__((always_inline))
 #define KERNEL_NAME(name) at_##name##_neon
 #define CEILING_NAME_OF(name) at_ceiling_##name##_neon
+#endif
 
 enum {
   LANES = 8,

@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "attention_int8.h"
+#include "ceiling_int16.h"
 #include "elementwise.h"
 #include "gemm_float.h"
 #include "layer_norm.h"

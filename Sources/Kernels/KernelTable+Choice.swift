@@ -112,7 +112,7 @@ extension KernelTable {
       var table = avx2.multiplying(
         name: "avxvnni", by: at_gemm_int8_avxvnni, ceiling: at_ceiling_int8_avxvnni
       ).attending(
-        by: at_attention_int8_avxvnni, packing: at_attention_pack_avxvnni, ceiling: at_ceiling_int16_avxvnni)
+        by: at_attention_int8_avxvnni, packing: at_attention_pack_avxvnni, ceiling: at_ceiling_int8_avxvnni)
       table.winogradInputs = at_winograd_inputs_avxvnni
       table.winogradProducts = at_winograd_products_avxvnni
       return table
@@ -160,8 +160,10 @@ extension KernelTable {
       ceilings: (at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int8_neon, at_ceiling_int16_neon))
 
     static let dotprod = neon.multiplying(
-      name: "dotprod", by: at_gemm_int8_dotprod, ceiling: at_ceiling_int8_dotprod)
-    static let i8mm = neon.multiplying(
+      name: "dotprod", by: at_gemm_int8_dotprod, ceiling: at_ceiling_int8_dotprod
+    ).attending(
+      by: at_attention_int8_dotprod, packing: at_attention_pack_dotprod, ceiling: at_ceiling_int8_dotprod)
+    static let i8mm = dotprod.multiplying(
       name: "i8mm", by: at_gemm_int8_i8mm, ceiling: at_ceiling_int8_i8mm)
   #endif
 
@@ -181,9 +183,7 @@ extension KernelTable {
       table.ceilings?.int8Fours = ceiling
       return table
     }
-  #endif
 
-  #if arch(x86_64)
     /// This table with another attention of integers.
     private func attending(
       by attention: @escaping @convention(c) @Sendable (UnsafePointer<at_attention_int8>) -> Void,

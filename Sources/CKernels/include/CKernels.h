@@ -207,7 +207,7 @@ enum {
 };
 
 // A tile is packed once for all queries, in memory of at_attention_tile_bytes, for those kernels that come in the same
-// table. Most have it as the oracle, with zeros for keys and channels that do not exist:
+// table. The oracle and attention_int8.h have it with zeros for keys and channels that do not exist:
 //   int16_t keys[head_width / 2, rounded up][AT_CODED_TILE][2]
 //   int16_t values[AT_CODED_TILE / 2][head_width, rounded up to 8][2]
 static inline size_t at_attention_pairs(size_t head_width) { return (head_width + 1) / 2; }
@@ -291,6 +291,7 @@ void at_gemm_int8_avx512vnni(const at_gemm *);
 void at_gemm_int8_avx512vnni_narrow(const at_gemm *);
 #elif defined(__aarch64__)
 AT_DECLARE_KERNELS(neon)
+AT_DECLARE_ATTENTION_INT8(dotprod)
 void at_gemm_int8_dotprod(const at_gemm *);
 void at_gemm_int8_i8mm(const at_gemm *);
 #endif
@@ -308,7 +309,6 @@ uint32_t at_ceiling_int8_fours_avx2(size_t iterations);
 uint32_t at_ceiling_int16_avx2(size_t iterations);
 uint32_t at_ceiling_int8_avxvnni(size_t iterations);
 uint32_t at_ceiling_int8_avx512vnni(size_t iterations);
-uint32_t at_ceiling_int16_avxvnni(size_t iterations);
 #elif defined(__aarch64__)
 uint32_t at_ceiling_int8_neon(size_t iterations);
 uint32_t at_ceiling_int16_neon(size_t iterations);
