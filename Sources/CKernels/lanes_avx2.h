@@ -117,11 +117,6 @@ KERNEL_INLINE integers subtract_integers(integers a, integers b) { return _mm256
 KERNEL_INLINE integers lesser_integers(integers a, integers b) { return _mm256_min_epi32(a, b); }
 KERNEL_INLINE integers shift_right(integers x, int32_t n) { return _mm256_sra_epi32(x, _mm_cvtsi32_si128(n)); }
 KERNEL_INLINE void store_integers(int32_t *x, integers v) { _mm256_storeu_si256((__m256i *)x, v); }
-KERNEL_INLINE int32_t least_integer(integers x) {
-  __m128i s = _mm_min_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-  s = _mm_min_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-  return _mm_cvtsi128_si32(_mm_min_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
-}
 
 // Sixteen s16.
 typedef __m256i shorts;
@@ -130,8 +125,7 @@ typedef __m256i shorts;
 KERNEL_INLINE shorts narrow(integers a, integers b) { return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8); }
 // The low halves of a and of b, by turns.
 KERNEL_INLINE shorts interleave(integers a, integers b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
-KERNEL_INLINE floats as_floats(shorts x) { return _mm256_castsi256_ps(x); }
-KERNEL_INLINE shorts as_shorts(floats x) { return _mm256_castps_si256(x); }
+KERNEL_INLINE shorts load_shorts(const int16_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
 KERNEL_INLINE void store_shorts(int16_t *x, shorts v) { _mm256_storeu_si256((__m256i *)x, v); }
 KERNEL_INLINE shorts all_shorts(int16_t x) { return _mm256_set1_epi16(x); }
 KERNEL_INLINE shorts add_shorts(shorts a, shorts b) { return _mm256_add_epi16(a, b); }
@@ -156,10 +150,6 @@ KERNEL_INLINE int32_t sum_integers(integers x) {
 // Integers held in the mantissas of magic-rounded floats.
 KERNEL_INLINE integers integers_of(floats rounded) {
   return _mm256_sub_epi32(_mm256_castps_si256(rounded), _mm256_castps_si256(all(12582912.0f)));
-}
-KERNEL_INLINE void store_int16(int16_t *x, floats rounded) {
-  const __m256i q = integers_of(rounded);
-  _mm_storeu_si128((__m128i *)x, _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1)));
 }
 
 // Eight codes less their zero point.
@@ -218,7 +208,6 @@ KERNEL_INLINE bool any_set(shorts x) { return !_mm256_testz_si256(x, x); }
 KERNEL_INLINE bool any_least(shorts x) {
   return _mm256_movemask_epi8(_mm256_cmpeq_epi16(x, all_shorts(INT16_MIN))) != 0;
 }
-KERNEL_INLINE shorts load_shorts(const int16_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
 KERNEL_INLINE shorts lesser_shorts(shorts a, shorts b) { return _mm256_min_epi16(a, b); }
 KERNEL_INLINE shorts add_saturated(shorts a, shorts b) { return _mm256_adds_epi16(a, b); }
 KERNEL_INLINE shorts subtract_saturated(shorts a, shorts b) { return _mm256_subs_epi16(a, b); }

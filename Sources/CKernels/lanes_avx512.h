@@ -8,7 +8,6 @@
 #define KERNEL __attribute__((target(KERNEL_TARGET)))
 #define KERNEL_INLINE static inline __attribute__((target(KERNEL_TARGET), always_inline))
 #define KERNEL_NAME(name) at_##name##_avx512vnni
-#define CEILING_NAME_OF(name) at_ceiling_##name##_avx512vnni
 
 enum { LANES = 16 };
 
