@@ -23,7 +23,8 @@
 //                                             joining panels for, and more than MOST_INPUTS
 // A way may define ZEROS_BY_PRODUCTS, and then
 //   offsets offsets_of(integers weight_sums)
-//   integers take_off(integers products, offsets, int32_t zero)   less the sums times a zero of 0...255
+//   int32_t zero_factor(int32_t zero)                   of a zero of 0...255
+//   integers take_off(integers products, offsets, const int32_t *factor)   less the sums times that zero
 // A row of panels is taken through all rows before the next: its weights stay in the first cache and are read from the
 // file once.
 #include "results.h"
@@ -47,8 +48,8 @@ TILE_INLINE void store_weights(int8_t *x, weights w) {}
 #ifndef ZEROS_BY_PRODUCTS
 typedef integers offsets;
 TILE_INLINE offsets offsets_of(integers weight_sums) { return weight_sums; }
-TILE_INLINE integers take_off(integers products, offsets sums, int32_t zero) {
-  return subtract_times(products, sums, zero);
+TILE_INLINE integers take_off(integers products, offsets sums, const int32_t *zero) {
+  return subtract_times(products, sums, *zero - CODE_OFFSET);
 }
 #endif
 
@@ -58,6 +59,7 @@ enum { TILE_SUMS = TILE_ROWS / ROWS_AT_ONCE, TILE_PANELS = TILE_VECTORS * PANELS
 typedef struct {
   size_t first, end, tap, panel;
   const int8_t *weights; // of the file: the first panel's at that tap
+  const int32_t *zeros;  // of the rows at that tap, or what zero_factor makes of them
   int8_t *joined;        // [inputs / 4][vectors][LANES][4], or nothing: the first tile puts them there
   bool fetches_codes;    // whether each tile fetches those of the next: of the first panels and tap, where few bytes
   const int8_t *next;    // what is read after these weights, for each tile to fetch a share of; or NULL
@@ -131,17 +133,16 @@ TILE_INLINE void multiply(const bool joins, const int rows, const int vectors, c
 }
 
 // The float terms of one tap for the rows of a tile: the sum of (code - zero) * weight, times the row's scale.
-TILE_INLINE void scale_sums(const int rows, const int vectors, const at_gemm *a, const size_t *index, size_t tap,
-                            size_t panel, const sums sum[TILE_VECTORS][TILE_SUMS],
+TILE_INLINE void scale_sums(const int rows, const int vectors, const at_gemm *a, const size_t *index,
+                            const tile_run *t, const sums sum[TILE_VECTORS][TILE_SUMS],
                             floats term[TILE_VECTORS][TILE_ROWS]) {
   UNROLLED for (int v = 0; v < vectors; v++) {
     const offsets weight_sum =
-      offsets_of(load_integers(a->sum + (tap * a->panels + panel) * AT_PANEL + (size_t)v * LANES));
+      offsets_of(load_integers(a->sum + (t->tap * a->panels + t->panel) * AT_PANEL + (size_t)v * LANES));
     UNROLLED for (int r = 0; r < rows; r++) {
-      const size_t at = tap * a->row_count + index[r];
       const integers products = total_of(sum[v][r / ROWS_AT_ONCE], r % ROWS_AT_ONCE);
-      const integers centred = take_off(products, weight_sum, a->row_zero[at] - CODE_OFFSET);
-      term[v][r] = mul(to_float(centred), all(a->row_scale[at]));
+      const integers centred = take_off(products, weight_sum, t->zeros + index[r]);
+      term[v][r] = mul(to_float(centred), all(a->row_scale[t->tap * a->row_count + index[r]]));
     }
   }
 }
@@ -186,7 +187,7 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const bool jo
   sums sum[TILE_VECTORS][TILE_SUMS];
   floats y[TILE_VECTORS][TILE_ROWS];
   multiply(joins, rows, vectors, a, index, t, sum);
-  scale_sums(rows, vectors, a, index, tap, panel, sum, y);
+  scale_sums(rows, vectors, a, index, t, sum, y);
   UNROLLED for (int v = 0; v < vectors; v++) {
     UNROLLED for (int r = 0; r < rows; r++) {
       if (between || tap > 0) y[v][r] = add(load_floats(s->of[index[r]][v]), y[v][r]);
@@ -303,8 +304,20 @@ typedef struct {
 } joined_panels;
 #endif
 
+// The zeros of a tap's rows, as take_off has them.
+static inline const int32_t *zeros_of_tap(const at_gemm *a, size_t tap, int32_t memory[AT_GEMM_ROWS]) {
+  const int32_t *zeros = a->row_zero + tap * a->row_count;
+#ifdef ZEROS_BY_PRODUCTS
+  for (size_t i = 0; i < a->row_count; i++) memory[i] = zero_factor(zeros[i]);
+  return memory;
+#else
+  return zeros;
+#endif
+}
+
 void GEMM_NAME(const at_gemm *a) {
   totals s;
+  int32_t factors[AT_GEMM_ROWS];
   // In a paired product a tile covers half as many indices as it has rows.
   const size_t indices = a->paired ? a->row_count / 2 : a->row_count;
   const size_t tile_indices = a->paired ? TILE_ROWS / 2 : TILE_ROWS;
@@ -326,7 +339,7 @@ void GEMM_NAME(const at_gemm *a) {
     const size_t panels = panel_end - panel < TILE_PANELS ? panel_end - panel : TILE_PANELS;
     const tiles *of_rows = tiles_of[panels / PANELS_AT_ONCE - 1];
     for (size_t tap = 0; tap < a->taps; tap++) {
-      tile_run t = {.end = whole, .tap = tap, .panel = panel};
+      tile_run t = {.end = whole, .tap = tap, .panel = panel, .zeros = zeros_of_tap(a, tap, factors)};
       t.fetches_codes = panel == a->panel_begin && tap == 0 && a->inputs <= FETCHED_INPUTS;
       t.weights = (const int8_t *)a->weights + (panel * a->taps + tap) * a->inputs * AT_PANEL;
 #ifdef GEMM_REST

@@ -38,8 +38,11 @@ KERNEL_INLINE offsets offsets_of(integers sums) {
   const __m512i high = _mm512_slli_epi32(_mm512_srai_epi32(sums, 7), 16);
   return _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_or_si512(low, high));
 }
-KERNEL_INLINE integers take_off(integers products, offsets pairs, int32_t zero) {
-  return add_products(products, pairs, _mm512_set1_epi32(zero * (1 + (128 << 16))));
+static inline int32_t zero_factor(int32_t zero) { return zero * (1 + (128 << 16)); }
+// Not _mm512_dpwssd_epi32, for which compilers do not take the factor from memory.
+KERNEL_INLINE integers take_off(integers products, offsets pairs, const int32_t *factor) {
+  __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(products) : "v"(pairs), "m"(*factor));
+  return products;
 }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(*x)); }
 
