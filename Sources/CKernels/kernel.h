@@ -1,10 +1,10 @@
 // What every kernel begins with, whatever its instruction set.
 //
 // A kernel is written once, in lanes: `floats` holds LANES f32, `integers` as many s32, in whatever registers. A file
-// lanes_*.h says what they are for one instruction set, and the C file named after it compiles the kernels for it.
-// There are eight lanes, because what adds up lanes gives other bits with other numbers of them. Kernels that add up
-// none, or sixteen in a given order, have sixteen where registers have. The int8 product has a file for each way of multiplying: there are more ways
-// than lanes.
+// lanes_*.h says what they are for one instruction set, and a C file compiles the kernels for it. There are eight lanes,
+// because what adds up lanes gives other bits with other numbers of them. Kernels that add up none, or sixteen in a given
+// order, have sixteen where registers have. The int8 product, and attention in integers, have a file for each way of
+// multiplying: there are more ways than lanes.
 #pragma once
 #include "CKernels.h"
 

@@ -1,5 +1,5 @@
-// Sixteen lanes as one register of AVX-512, for kernels that add up no lanes, or sixteen in a given order. Nothing here may be called without
-// AT_CPU_AVX512_VNNI.
+// Sixteen lanes as one register of AVX-512, for kernels that add up no lanes, or sixteen in a given order. Nothing here may
+// be called without AT_CPU_AVX512_VNNI.
 #pragma once
 #include "kernel.h"
 #include <immintrin.h>
@@ -103,7 +103,7 @@ KERNEL_INLINE shorts shift_left_6(shorts x) { return _mm512_slli_epi16(x, 6); }
 // 2^8 >> n for n of 0...32.
 KERNEL_INLINE shorts halved(shorts n) { return _mm512_srlv_epi16(all_shorts(1 << 8), n); }
 
-// Of pairs of s16. Not _mm512_dpwssd_epi32, which compilers take apart into two instructions to shorten the chain of sums.
+// Of pairs of s16. Not _mm512_dpwssd_epi32, which compilers take apart into two instructions: a shorter chain of sums.
 KERNEL_INLINE integers add_products(integers sum, integers a, integers x) {
   __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(x));
   return sum;
@@ -182,7 +182,9 @@ KERNEL_INLINE void unpack_pairs(shorts first, shorts second, integers v[2]) {
   v[1] = _mm512_unpackhi_epi16(first, second);
 }
 // Of shorts of 0...255.
-KERNEL_INLINE shorts join_low_bytes(shorts low, shorts high) { return _mm512_or_si512(low, _mm512_slli_epi16(high, 8)); }
+KERNEL_INLINE shorts join_low_bytes(shorts low, shorts high) {
+  return _mm512_or_si512(low, _mm512_slli_epi16(high, 8));
+}
 KERNEL_INLINE integers all_bytes(int x) { return _mm512_set1_epi8((char)x); }
 KERNEL_INLINE integers flip_bits(integers x, integers bits) { return _mm512_xor_si512(x, bits); }
 

@@ -7,7 +7,9 @@ enum { CODED_ROWS = 4 };
 #include "lanes_avx2.h"
 
 // Of shorts of 0...255.
-KERNEL_INLINE shorts join_low_bytes(shorts low, shorts high) { return _mm256_or_si256(low, _mm256_slli_epi16(high, 8)); }
+KERNEL_INLINE shorts join_low_bytes(shorts low, shorts high) {
+  return _mm256_or_si256(low, _mm256_slli_epi16(high, 8));
+}
 KERNEL_INLINE integers all_bytes(int x) { return _mm256_set1_epi8((char)x); }
 KERNEL_INLINE integers flip_bits(integers x, integers bits) { return _mm256_xor_si256(x, bits); }
 // Of fours of bytes: those of `a` are unsigned, those of `x` signed.

@@ -1,4 +1,4 @@
-// The lanes of NEON with the dot products of ARMv8.2, of s8 with s8 and of u8 with u8, for attention whose lanes are queries.
+// The lanes of NEON with the dot products of ARMv8.2, of s8 with s8 and of u8 with u8, for attention.
 #pragma once
 #define KERNEL_TARGET "dotprod"
 #define KERNEL __attribute__((target(KERNEL_TARGET)))
@@ -12,7 +12,9 @@ KERNEL_INLINE integers greater_integers(integers a, integers b) {
 KERNEL_INLINE integers shift_left_each(integers x, integers n) {
   return (integers){vshlq_s32(x.low, n.low), vshlq_s32(x.high, n.high)};
 }
-KERNEL_INLINE integers shift_right_each(integers x, integers n) { return shift_left_each(x, subtract_integers(zeros(), n)); }
+KERNEL_INLINE integers shift_right_each(integers x, integers n) {
+  return shift_left_each(x, subtract_integers(zeros(), n));
+}
 KERNEL_INLINE integers and_integers(integers a, integers b) {
   return (integers){vandq_s32(a.low, b.low), vandq_s32(a.high, b.high)};
 }

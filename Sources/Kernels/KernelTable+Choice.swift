@@ -37,7 +37,7 @@ extension KernelTable {
     #elseif arch(arm64)
       if has(AT_CPU_NEON) { tables.append(neon) }
       if has(AT_CPU_NEON, AT_CPU_DOTPROD) { tables.append(dotprod) }
-      if has(AT_CPU_NEON, AT_CPU_I8MM) { tables.append(i8mm) }
+      if has(AT_CPU_NEON, AT_CPU_DOTPROD, AT_CPU_I8MM) { tables.append(i8mm) }
     #endif
     return tables
   }

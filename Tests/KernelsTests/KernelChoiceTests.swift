@@ -26,6 +26,13 @@ import Testing
     #expect(try KernelTable.best(for: features.reduce(0) { $0 | UInt32($1) }).name == name)
   }
 
+  #if arch(arm64)
+    @Test("Matrix instructions are not used without the dot products that go with them")
+    func matrixInstructionsAlone() throws {
+      #expect(try KernelTable.best(for: UInt32(AT_CPU_NEON | AT_CPU_I8MM)).name == "neon")
+    }
+  #endif
+
   @Test("A processor without vector instructions still runs")
   func plainProcessor() throws {
     #expect(try KernelTable.best(for: 0).name == "portable")

@@ -86,7 +86,7 @@ private let codedTile = Int(AT_CODED_TILE)
       let queryFactor = Guarded(ofKeys.step.elements.map { $0 * ReferenceMath.log2E * scale })
       let tileBytes = at_attention_tile_bytes(width)
       let tiles = Guarded([UInt8](repeating: 0xff, count: (keys + codedTile - 1) / codedTile * tileBytes))
-      let bytes = (at_attention_int8_workspace(queries, width) + 31) / 32 * 32
+      let bytes = at_attention_int8_workspace(queries, width)
       let workspace = Guarded([UInt8](repeating: 0xff, count: bytes))
       let out = Guarded([Float](repeating: .nan, count: queries * width))
       withExtendedLifetime((memory, ofKeys, ofValues, queryFactor, tiles, workspace)) {
@@ -261,8 +261,8 @@ private let codedTile = Int(AT_CODED_TILE)
           step: Guarded([Float](repeating: step, count: width))
         )
         let tileBytes = at_attention_tile_bytes(width)
-        let tiles = Guarded([UInt8](repeating: 0, count: 3 * tileBytes))
-        let workspace = Guarded([UInt8](repeating: 0, count: (at_attention_int8_workspace(1, width) + 31) / 32 * 32))
+        let tiles = Guarded([UInt8](repeating: 0xff, count: 3 * tileBytes))
+        let workspace = Guarded([UInt8](repeating: 0xff, count: at_attention_int8_workspace(1, width)))
         let out = Guarded([Float](repeating: .nan, count: width))
         withExtendedLifetime((memory, zeros, ones, ofValues, tiles, workspace)) {
           for j in stride(from: 0, to: count, by: codedTile) {

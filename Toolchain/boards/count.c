@@ -22,31 +22,31 @@ static size_t multiply(void (*kernel)(const at_gemm *), int times) {
 }
 
 // Self-attention of one head: the products of scores and of values.
-static size_t attend(int times) {
+static size_t attend(void (*pack_tile)(const at_attention_pack *), void (*kernel)(const at_attention_int8 *), int times) {
   enum { TOKENS = 128, WIDTH = 40 };
   static float x[TOKENS][WIDTH], out[TOKENS][WIDTH];
   static float zero[WIDTH], factor[WIDTH], step[WIDTH], query_factor[WIDTH];
   char *packed = aligned_alloc(64, (at_attention_tile_bytes(WIDTH) * (TOKENS / AT_CODED_TILE) + 63) / 64 * 64);
   for (size_t d = 0; d < WIDTH; d++) {
-    factor[d] = AT_CODE_LIMIT / 5.0f;
-    step[d] = 5.0f / AT_CODE_LIMIT;
+    factor[d] = AT_CODE_LIMIT;
+    step[d] = 1.0f / AT_CODE_LIMIT;
     query_factor[d] = step[d] * 0.228f;
   }
   for (size_t t = 0; t < TOKENS; t++) {
-    for (size_t d = 0; d < WIDTH; d++) x[t][d] = (float)((t * 7 + d * 5) % 11) - 5;
+    for (size_t d = 0; d < WIDTH; d++) x[t][d] = ((float)((t * 7 + d * 5) % 11) - 5) / 5;
   }
   for (size_t t = 0; t < TOKENS; t += AT_CODED_TILE) {
     const at_attention_pack pack = {.k = x[t], .v = x[t], .key_centre = zero, .key_factor = factor,
                                     .value_centre = zero, .value_factor = factor, .k_stride = WIDTH,
                                     .v_stride = WIDTH, .count = AT_CODED_TILE, .head_width = WIDTH,
                                     .tile = packed + t / AT_CODED_TILE * at_attention_tile_bytes(WIDTH)};
-    at_attention_pack_neon(&pack);
+    pack_tile(&pack);
   }
   const at_attention_int8 a = {.q = x[0], .tiles = packed, .query_factor = query_factor, .value_centre = zero,
                                .value_step = step, .out = out[0], .q_stride = WIDTH, .out_stride = WIDTH,
                                .queries = TOKENS, .keys = TOKENS, .head_width = WIDTH,
                                .workspace = aligned_alloc(64, (at_attention_int8_workspace(TOKENS, WIDTH) + 63) / 64 * 64)};
-  for (int i = 0; i < times; i++) at_attention_int8_neon(&a);
+  for (int i = 0; i < times; i++) kernel(&a);
   return (size_t)2 * TOKENS * TOKENS * WIDTH;
 }
 
@@ -57,7 +57,9 @@ int main(int count, char **arguments) {
   if (!strcmp(arguments[1], "neon")) products = multiply(at_gemm_int8_neon, times);
   if (!strcmp(arguments[1], "dotprod")) products = multiply(at_gemm_int8_dotprod, times);
   if (!strcmp(arguments[1], "i8mm")) products = multiply(at_gemm_int8_i8mm, times);
-  if (!strcmp(arguments[1], "attention")) products = attend(times);
+  if (!strcmp(arguments[1], "attention")) products = attend(at_attention_pack_neon, at_attention_int8_neon, times);
+  if (!strcmp(arguments[1], "attention-dotprod"))
+    products = attend(at_attention_pack_dotprod, at_attention_int8_dotprod, times);
   printf("%zu\n", products);
   return products == 0;
 }

@@ -6,7 +6,7 @@ import sys
 
 
 def kind(name, operands):
-    if name in ("sdot", "usdot", "sudot", "smmla", "usmmla") or name.startswith(("smlal", "smull", "sadalp")):
+    if name in ("sdot", "udot", "usdot", "sudot", "smmla", "usmmla") or name.startswith(("smlal", "smull", "sadalp")):
         return "products"
     if name.startswith(("ld", "prfm")):
         return "loads from the stack" if "[sp" in operands else "loads"

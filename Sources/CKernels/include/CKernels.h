@@ -196,7 +196,7 @@ static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
 // below the largest is a whole number of steps, of between 2^-11 and 2^-10 of an exponent, the same for all keys of a query,
 // and its weight a whole number up to AT_LARGEST_WEIGHT that the oracle's attentionWeight defines. It is counted from the
 // tile's largest score, unless that is AT_REACH or more below the largest of all: so small weights keep their digits where
-// all of a tile are small.
+// all of a tile are small. All inputs are finite, and so are queries times their factors; heads have at most 2^15 channels.
 enum {
   AT_CODE_LIMIT = 127,     // the largest magnitude of a code
   AT_DISTANCE_BITS = 10,   // of a distance in exponents, behind the point
@@ -207,9 +207,10 @@ enum {
 };
 
 // A tile is packed once for all queries, in memory of at_attention_tile_bytes, for those kernels that come in the same
-// table. The oracle and attention_int8.h have it with zeros for keys and channels that do not exist:
+// table. Where lanes are not queries it is, with zeros for keys and channels that do not exist:
 //   int16_t keys[head_width / 2, rounded up][AT_CODED_TILE][2]
 //   int16_t values[AT_CODED_TILE / 2][head_width, rounded up to 8][2]
+// Others take no more: of bytes, values alone leave 1024 of it, and sums of keys take 512.
 static inline size_t at_attention_pairs(size_t head_width) { return (head_width + 1) / 2; }
 static inline size_t at_attention_values(size_t head_width) { return (head_width + 7) / 8 * 8; }
 static inline size_t at_attention_tile_bytes(size_t head_width) {
@@ -236,15 +237,14 @@ typedef struct {
   void *out; // as q
   size_t q_stride, out_stride; // elements between rows
   size_t queries, keys, head_width;
-  void *workspace; // at_attention_int8_workspace(queries, head_width) bytes, 32-byte aligned
+  void *workspace; // at_attention_int8_workspace(queries, head_width) bytes, 64-byte aligned
   bool halves; // f16 results are rounded to nearest even, at most 65504 in magnitude
 } at_attention_int8;
 
 static inline size_t at_attention_int8_workspace(size_t queries, size_t head_width) {
   const size_t taken = (queries + AT_CODED_QUERIES - 1) / AT_CODED_QUERIES * AT_CODED_QUERIES;
   const size_t of_query = at_attention_pairs(head_width) + (head_width + 15) / 16 * 16 + 6;
-  return taken * of_query * sizeof(float) +
-         AT_CODED_QUERIES * AT_CODED_TILE * sizeof(int16_t) + 64;
+  return taken * of_query * sizeof(float) + AT_CODED_QUERIES * AT_CODED_TILE * sizeof(int16_t);
 }
 
 #define AT_DECLARE_ANY_LANES(suffix)                      \
