@@ -93,7 +93,7 @@ KERNEL static void take_queries(const at_attention_int8 *a, const query_block *b
   }
 }
 
-// One group and one tile.
+// One block of queries and one tile.
 typedef struct {
   const at_attention_int8 *a;
   const query_block *b;
