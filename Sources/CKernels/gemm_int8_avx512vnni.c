@@ -39,7 +39,7 @@ KERNEL_INLINE offsets offsets_of(integers sums) {
   return _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_or_si512(low, high));
 }
 static inline int32_t zero_factor(int32_t zero) { return zero * (1 + (128 << 16)); }
-// Not _mm512_dpwssd_epi32, for which compilers do not take the factor from memory.
+// As add_products, which says why it is no intrinsic, with the factor from memory.
 KERNEL_INLINE integers take_off(integers products, offsets pairs, const int32_t *factor) {
   __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(products) : "v"(pairs), "m"(*factor));
   return products;
