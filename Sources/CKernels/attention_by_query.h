@@ -4,6 +4,7 @@
 //   GROUPED  neighbouring channels, or keys, whose products an instruction adds up: 2 codes of sixteen bits, 4 of eight
 //   COLUMNS  keys, or channels, whose sums are in registers at once
 //   VECTORS  of queries
+//   WEIGHED  keys whose weights are made in step, a divisor of COLUMNS
 // and for bytes
 //   QUERY_OFFSET, VALUE_OFFSET  0, or 128, which is added to the codes that an instruction takes as unsigned ones
 #pragma once
@@ -178,26 +179,25 @@ KERNEL static shorts store_distances(const block_and_tile *m, const integers nea
 }
 
 // Turns distances, of which `before` is taken off, into weights, which never lie beyond the rows that were just read;
-// returns their sums.
-KERNEL_INLINE void weigh_tile(size_t count, shorts before, shorts fraction, block_scratch scratch,
-                              integers sum[VECTORS]) {
-  UNROLLED for (int v = 0; v < VECTORS; v++) sum[v] = zeros();
-  for (size_t j = 0; j < count; j += 4) {
-    shorts w[4];
-    UNROLLED for (int i = 0; i < 4; i++) {
+// returns their sums, in the order of `pack_integers`.
+KERNEL_INLINE shorts weigh_tile(size_t count, shorts before, shorts fraction, block_scratch scratch) {
+  shorts sum = all_shorts(0);
+  for (size_t j = 0; j < count; j += WEIGHED) {
+    shorts w[WEIGHED];
+    UNROLLED for (int i = 0; i < WEIGHED; i++) {
       const shorts beyond = load_shorts((const int16_t *)scratch + (j + (size_t)i) * QUERIES);
       w[i] = multiply_high(subtract_saturated(beyond, before), fraction);
     }
-    weight_each(4, w);
-    UNROLLED for (size_t i = 0; i < 4; i += GROUPED) {
+    weight_each(WEIGHED, w);
+    UNROLLED for (int i = 0; i < WEIGHED; i++) sum = add_shorts(sum, w[i]);
+    UNROLLED for (size_t i = 0; i < WEIGHED; i += GROUPED) {
       integers groups[VECTORS];
       group_weights(w + i, groups);
-      UNROLLED for (int v = 0; v < VECTORS; v++) {
+      UNROLLED for (int v = 0; v < VECTORS; v++)
         store_integers((int32_t *)scratch + (j + i) / GROUPED * QUERIES + v * LANES, groups[v]);
-        sum[v] = add_value_products(sum[v], groups[v], groups_of_ones());
-      }
     }
   }
+  return sum;
 }
 
 // What the weighted values of a tile are to be scaled by, and what is to be taken off before.
@@ -223,7 +223,8 @@ KERNEL_INLINE bool update_softmax(const block_and_tile *m, block_scratch scratch
   const shorts nearer = lesser_shorts(beyond, all_shorts(0));
   // As reference_of.
   const shorts reference = lesser_shorts(beyond, add_saturated(nearer, all_shorts(AT_REACH)));
-  weigh_tile(t->count, add_saturated(reference, load_shorts(b->half)), load_shorts(b->fraction), scratch, sum);
+  const shorts half = load_shorts(b->half), fraction = load_shorts(b->fraction);
+  unpack_integers(weigh_tile(t->count, add_saturated(reference, half), fraction, scratch), sum);
   const bool moved = t->first == 0 || is_far || any_set(nearer);
   integers by[VECTORS], further[VECTORS];
   unpack_integers(nearer, by);

@@ -10,10 +10,11 @@ enum {
   QUERIES = VECTORS * LANES, // taken at once
   CHANNELS = 8,              // at_attention_values rounds up to them
 };
-// Weights are made of four keys at a time, and in two vectors.
-_Static_assert(VECTORS == 2 && QUERIES <= AT_CODED_QUERIES && COLUMNS % 4 == 0 && CHANNELS % COLUMNS == 0 &&
-                 LANES % COLUMNS == 0 && LANES % CHANNELS == 0 && TILE % LANES == 0,
+// Weights are in two vectors.
+_Static_assert(VECTORS == 2 && QUERIES <= AT_ATTENTION_QUERIES && COLUMNS % WEIGHED == 0 && WEIGHED % GROUPED == 0 &&
+                 CHANNELS % COLUMNS == 0 && LANES % COLUMNS == 0 && LANES % CHANNELS == 0 && TILE % LANES == 0,
                "blocks of keys, channels and queries must fit into one another");
+_Static_assert(TILE * 255 <= INT16_MAX, "the weights of a tile must add up in sixteen bits");
 
 static inline size_t groups_of(size_t codes) { return (codes + GROUPED - 1) / GROUPED; }
 
@@ -24,7 +25,6 @@ KERNEL_INLINE integers add_score_products(integers sum, integers a, integers x) 
 KERNEL_INLINE integers add_value_products(integers sum, integers w, integers x) {
   return add_unsigned_fours(sum, w, x);
 }
-KERNEL_INLINE integers groups_of_ones(void) { return all_bytes(1); }
 // Of a row's codes, one vector after the other.
 KERNEL_INLINE integers group_row(const integers codes[GROUPED]) { return narrow_to_bytes(codes); }
 // Lane by lane.
@@ -40,7 +40,6 @@ KERNEL_INLINE integers offset_queries(integers codes) { return codes; }
 KERNEL_INLINE integers offset_values(integers codes) { return codes; }
 KERNEL_INLINE integers add_score_products(integers sum, integers a, integers x) { return add_products(sum, a, x); }
 KERNEL_INLINE integers add_value_products(integers sum, integers w, integers x) { return add_products(sum, w, x); }
-KERNEL_INLINE integers groups_of_ones(void) { return ones(); }
 KERNEL_INLINE integers group_row(const integers codes[GROUPED]) { return narrow(codes[0], codes[1]); }
 KERNEL_INLINE integers group_lanes(const integers codes[GROUPED]) { return interleave(codes[0], codes[1]); }
 KERNEL_INLINE void group_weights(const shorts w[GROUPED], integers v[VECTORS]) { unpack_pairs(w[0], w[1], v); }

@@ -3,7 +3,7 @@
 #include "lanes_avx2.h"
 
 #define GROUPED 2
-enum { COLUMNS = 4 };
+enum { COLUMNS = 4, WEIGHED = 4 };
 
 #include "attention_by_query.h"
 #endif

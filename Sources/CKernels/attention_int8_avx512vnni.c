@@ -3,7 +3,7 @@
 #include "lanes_avx512.h"
 
 #define GROUPED 4
-enum { VECTORS = 2, COLUMNS = 8 };
+enum { VECTORS = 2, COLUMNS = 8, WEIGHED = 8 };
 
 #include "attention_by_query.h"
 #endif

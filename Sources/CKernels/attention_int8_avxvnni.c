@@ -3,7 +3,7 @@
 #include "lanes_avxvnni.h"
 
 #define GROUPED 4
-enum { COLUMNS = 4 };
+enum { COLUMNS = 4, WEIGHED = 4 };
 
 #include "attention_by_query.h"
 #endif
