@@ -20,6 +20,12 @@ KERNEL_INLINE void store_floats(float *x, floats v) { _mm512_storeu_ps(x, v); }
 KERNEL_INLINE floats add(floats a, floats b) { return _mm512_add_ps(a, b); }
 KERNEL_INLINE floats sub(floats a, floats b) { return _mm512_sub_ps(a, b); }
 KERNEL_INLINE floats mul(floats a, floats b) { return _mm512_mul_ps(a, b); }
+// By one float. In a register of all lanes, as compilers have it, it would take as long as another operation.
+KERNEL_INLINE floats mul_by(floats v, const float *x) {
+  floats product;
+  __asm__("vmulps %2%{1to16%}, %1, %0" : "=v"(product) : "v"(v), "m"(*x));
+  return product;
+}
 KERNEL_INLINE floats divide(floats a, floats b) { return _mm512_div_ps(a, b); }
 KERNEL_INLINE floats lesser(floats a, floats b) { return _mm512_min_ps(a, b); }
 KERNEL_INLINE floats greater(floats a, floats b) { return _mm512_max_ps(a, b); }

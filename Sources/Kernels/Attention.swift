@@ -87,7 +87,7 @@ extension Run {
     let tiles = keys.roundedUp(to: tile) / tile
     let tileBytes = at_attention_tile_bytes(headWidth)
     // What a block of queries and a tile of keys take stays in the first cache, or nearly.
-    let group = Int(AT_CODED_QUERIES)
+    let group = Int(AT_ATTENTION_QUERIES)
     let block = min(max(2560 / headWidth / group * group, group), 2 * group)
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_int8_workspace(block, headWidth)
@@ -148,7 +148,7 @@ extension Run {
     let keys = k.rows / images
     let headWidth = q.columns / heads
     precondition(q.columns == heads * headWidth && k.columns == q.columns && v.columns == q.columns)
-    let block = 96
+    let block = 128
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_workspace(block, headWidth)
     parallel(.attention, images * heads * blocks, products: 2 * q.rows * keys * q.columns) { range in

@@ -133,6 +133,7 @@ extension KernelTable {
       table.map = at_map_avx512vnni
       table.add = at_add_avx512vnni
       table.gatedGELU = at_gated_gelu_avx512vnni
+      table.attention = at_attention_avx512vnni
       return table
     }()
   #elseif arch(arm64)

@@ -13,7 +13,7 @@ enum { AT_QUAD = 4 };            // inputs in a quad of packed int8 weights
 enum { AT_GEMM_ROWS = 256 };     // rows of one int8 product at most
 // Keys between two rescalings of the online softmax, in f32 and in integers.
 enum { AT_ATTENTION_TILE = 64, AT_CODED_TILE = 128 };
-enum { AT_CODED_QUERIES = 32 }; // queries that any kernel takes at once in integers, at most
+enum { AT_ATTENTION_QUERIES = 32 }; // queries that any kernel takes at once, at most
 
 // Rows -> u8 rows, each with its scale and zero point: x = scale * (q - zero), or x - other where there is one.
 typedef struct {
@@ -182,11 +182,13 @@ typedef struct {
   bool causal;       // query i sees keys 0...first_query + i
   const float *_Nullable bias; // bias[d] for the distance d = key - query, negative ones too; or NULL
   const float *_Nullable gate; // [queries], with bias
-  float *workspace;  // at_attention_workspace(queries, head_width) floats
+  float *workspace;  // at_attention_workspace(queries, head_width) floats, 64-byte aligned
 } at_attention;
 
 static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
-  return AT_ATTENTION_TILE * (2 * head_width + 32) + 2 * queries + 64;
+  const size_t taken = (queries + AT_ATTENTION_QUERIES - 1) / AT_ATTENTION_QUERIES * AT_ATTENTION_QUERIES;
+  const size_t width = (head_width + 15) / 16 * 16;
+  return AT_ATTENTION_TILE * (2 * width + AT_ATTENTION_QUERIES) + taken * (2 * width + 2);
 }
 
 // Attention in integers. Queries, keys and values are s8. Each channel of keys and of values is coded over its own range: a
@@ -242,9 +244,9 @@ typedef struct {
 } at_attention_int8;
 
 static inline size_t at_attention_int8_workspace(size_t queries, size_t head_width) {
-  const size_t taken = (queries + AT_CODED_QUERIES - 1) / AT_CODED_QUERIES * AT_CODED_QUERIES;
+  const size_t taken = (queries + AT_ATTENTION_QUERIES - 1) / AT_ATTENTION_QUERIES * AT_ATTENTION_QUERIES;
   const size_t of_query = at_attention_pairs(head_width) + (head_width + 15) / 16 * 16 + 6;
-  return taken * of_query * sizeof(float) + AT_CODED_QUERIES * AT_CODED_TILE * sizeof(int16_t);
+  return taken * of_query * sizeof(float) + AT_ATTENTION_QUERIES * AT_CODED_TILE * sizeof(int16_t);
 }
 
 #define AT_DECLARE_ANY_LANES(suffix)                      \
@@ -283,6 +285,7 @@ AT_DECLARE_ATTENTION_INT8(avx512vnni)
 AT_DECLARE_ANY_LANES(avx512vnni)
 AT_DECLARE_WINOGRAD(avxvnni)
 AT_DECLARE_WINOGRAD(avx512vnni)
+void at_attention_avx512vnni(const at_attention *);
 void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
 void at_gemm_int8_fours_avx2(const at_gemm *);
