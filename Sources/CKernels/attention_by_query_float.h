@@ -1,6 +1,8 @@
 // Attention for one head as attention.h has it, to the same bits, but lanes are queries, which see all keys: no lane is
 // left over where keys or channels are no multiples of LANES, and maxima and sums of a query stay in its lane. Written
-// in the lanes of the instruction set whose header comes before, and VECTORS, of queries.
+// in the lanes of the instruction set whose header comes before, with
+//   floats mul_by(floats, const float *)  by one number in memory
+//   VECTORS                               of queries
 #pragma once
 #include "lanes.h"
 
@@ -9,21 +11,23 @@ enum {
   QUERIES = VECTORS * LANES, // taken at once
   COLUMNS = 8,               // keys, or channels of the head, whose sums are in registers at once
   SUMS = 8,                  // of weights: key j is in sum j % SUMS, and sums are added up as sum_lanes does it
+  EXPONENTS = 4,             // taken in step
 };
-_Static_assert(QUERIES <= AT_ATTENTION_QUERIES && TILE % LANES == 0 && LANES % COLUMNS == 0 && COLUMNS == SUMS,
-               "tiles and blocks of queries must fit into what they are kept in");
+_Static_assert(AT_ATTENTION_QUERIES % QUERIES == 0 && 16 % LANES == 0, "at_attention_workspace must have room");
+_Static_assert(TILE % LANES == 0 && LANES % COLUMNS == 0, "blocks of keys and channels must fit into one another");
+_Static_assert(COLUMNS % SUMS == 0 && SUMS % EXPONENTS == 0, "scores of as many keys as are looked at must be there");
 
-// Keys and their values. Keys and channels that only fill up a block are zero.
+// Keys and their values. Those that only fill up LANES keys or channels are zero; later keys are not read.
 typedef struct {
   float *keys;   // [head_width][TILE], transposed
   float *values; // [head_width / LANES, rounded up][TILE][LANES]
   size_t first, count;
 } float_tile;
 
-// Of QUERIES queries; lanes of those that do not exist are of zeros.
+// Of QUERIES queries; those that do not exist are zero.
 typedef struct {
   float *q;          // [head_width, rounded up to LANES][QUERIES]
-  float *sums;       // the same, of weighted values
+  float *sums;       // the same, of weighted values; channels that only fill up may hold anything
   float *maximum;    // [QUERIES]
   float *normaliser; // [QUERIES]
   size_t first, count;
@@ -115,14 +119,14 @@ KERNEL_INLINE floats soften_by_query(const float_block *b, const float_tile *t, 
   UNROLLED for (int i = 0; i < SUMS; i++) sum[i] = all(0);
   for (size_t j = 0; j < t->count; j += SUMS) {
     float *rows = scores + j * QUERIES + lane;
-    UNROLLED for (size_t half = 0; half < SUMS; half += 4) {
-      floats e[4];
-      UNROLLED for (size_t i = 0; i < 4; i++) e[i] = sub(load_floats(rows + (half + i) * QUERIES), top);
-      exp_each(4, e);
-      UNROLLED for (size_t i = 0; i < 4; i++) {
-        if (j + half + i >= t->count) continue;
-        store_floats(rows + (half + i) * QUERIES, e[i]);
-        sum[half + i] = add(sum[half + i], e[i]);
+    UNROLLED for (size_t part = 0; part < SUMS; part += EXPONENTS) {
+      floats e[EXPONENTS];
+      UNROLLED for (size_t i = 0; i < EXPONENTS; i++) e[i] = sub(load_floats(rows + (part + i) * QUERIES), top);
+      exp_each(EXPONENTS, e);
+      UNROLLED for (size_t i = 0; i < EXPONENTS; i++) {
+        if (j + part + i >= t->count) continue;
+        store_floats(rows + (part + i) * QUERIES, e[i]);
+        sum[part + i] = add(sum[part + i], e[i]);
       }
     }
   }
@@ -170,6 +174,12 @@ KERNEL static void give_float_results(const at_attention *a, const float_block *
       }
     }
   }
+}
+
+// Whether three of four lanes have a query.
+static inline bool fills_lanes(size_t queries) {
+  const size_t taken = (queries + QUERIES - 1) / QUERIES * QUERIES;
+  return 4 * queries >= 3 * taken;
 }
 
 KERNEL static void attend_by_query(const at_attention *a) {

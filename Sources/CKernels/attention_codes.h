@@ -11,10 +11,11 @@ enum {
   CHANNELS = 8,              // at_attention_values rounds up to them
 };
 // Weights are in two vectors.
-_Static_assert(VECTORS == 2 && QUERIES <= AT_ATTENTION_QUERIES && COLUMNS % WEIGHED == 0 && WEIGHED % GROUPED == 0 &&
-                 CHANNELS % COLUMNS == 0 && LANES % COLUMNS == 0 && LANES % CHANNELS == 0 && TILE % LANES == 0,
+_Static_assert(VECTORS == 2 && AT_ATTENTION_QUERIES % QUERIES == 0 && TILE % LANES == 0 && LANES % CHANNELS == 0 &&
+                 LANES % COLUMNS == 0 && CHANNELS % COLUMNS == 0 && COLUMNS % WEIGHED == 0 && WEIGHED % GROUPED == 0,
                "blocks of keys, channels and queries must fit into one another");
-_Static_assert(TILE * 255 <= INT16_MAX, "the weights of a tile must add up in sixteen bits");
+_Static_assert(WEIGHED <= MOST_WEIGHED, "weight_each must have room");
+_Static_assert(TILE * AT_LARGEST_WEIGHT <= INT16_MAX, "the weights of a tile must add up in sixteen bits");
 
 static inline size_t groups_of(size_t codes) { return (codes + GROUPED - 1) / GROUPED; }
 

@@ -45,8 +45,9 @@ KERNEL_INLINE void power_of_two_each(const int count, floats *v) {
 }
 
 // The end of Oracle.attentionWeight, in step, of `count` vectors of distances in 2^-10 of an exponent, less half of one.
+enum { MOST_WEIGHED = 8 }; // vectors
 KERNEL_INLINE void weight_each(const int count, shorts *v) {
-  shorts whole[8], f[8];
+  shorts whole[MOST_WEIGHED], f[MOST_WEIGHED];
 #define EACH UNROLLED for (int i = 0; i < count; i++)
   EACH whole[i] = multiply_high(v[i], all_shorts(32));
   EACH f[i] = shift_left_6(v[i]);

@@ -133,7 +133,8 @@ import Testing
     arguments: zip([Mask.none, .none, .causal, .gatedBias], [true, false, false, false]))
   func softmax(_ mask: Mask, isInteger: Bool) throws {
     for (seed, (tokens, heads, headWidth)) in [
-      (1, 1, 1), (2, 3, 5), (63, 2, 8), (64, 1, 4), (65, 2, 12), (97, 2, 8), (130, 1, 40),
+      (1, 1, 1), (2, 3, 5), (63, 2, 8), (64, 1, 4), (65, 2, 12), (97, 2, 8), (127, 1, 8), (128, 2, 8), (129, 2, 8),
+      (130, 1, 40),
     ].enumerated() {
       let images = mask == .gatedBias ? 1 : 2
       for spread in isInteger ? [Float(1), 1.5] : [Float(1), 12] {

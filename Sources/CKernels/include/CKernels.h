@@ -185,6 +185,7 @@ typedef struct {
   float *workspace;  // at_attention_workspace(queries, head_width) floats, 64-byte aligned
 } at_attention;
 
+// A tile of keys, values and scores, and what kernels keep of each query: at most it, and sums of its values.
 static inline size_t at_attention_workspace(size_t queries, size_t head_width) {
   const size_t taken = (queries + AT_ATTENTION_QUERIES - 1) / AT_ATTENTION_QUERIES * AT_ATTENTION_QUERIES;
   const size_t width = (head_width + 15) / 16 * 16;
