@@ -148,7 +148,8 @@ extension Run {
     let keys = k.rows / images
     let headWidth = q.columns / heads
     precondition(q.columns == heads * headWidth && k.columns == q.columns && v.columns == q.columns)
-    let block = 4 * Int(AT_ATTENTION_QUERIES)
+    // Larger ones are no faster, and the heap keeps the memory that they take.
+    let block = 2 * Int(AT_ATTENTION_QUERIES)
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_workspace(block, headWidth)
     parallel(.attention, images * heads * blocks, products: 2 * q.rows * keys * q.columns) { range in
