@@ -20,8 +20,8 @@ KERNEL_INLINE void store_floats(float *x, floats v) { _mm512_storeu_ps(x, v); }
 KERNEL_INLINE floats add(floats a, floats b) { return _mm512_add_ps(a, b); }
 KERNEL_INLINE floats sub(floats a, floats b) { return _mm512_sub_ps(a, b); }
 KERNEL_INLINE floats mul(floats a, floats b) { return _mm512_mul_ps(a, b); }
-// By one number from memory. Compilers take it to a register of all lanes first, which costs a third of the rate at which
-// products and sums follow one another.
+// By one number from memory. Compilers take it to a register of all lanes first, which costs a third of the rate of
+// products followed by sums.
 KERNEL_INLINE floats mul_by(floats v, const float *x) {
   floats product;
   __asm__("vmulps %2%{1to16%}, %1, %0" : "=v"(product) : "v"(v), "m"(*x));
