@@ -135,10 +135,7 @@ KERNEL_INLINE void distances_of(const block_and_tile *m, size_t j, integers d[CO
   for (size_t p = 0; p < m->groups; p++) {
     integers q[VECTORS];
     UNROLLED for (int v = 0; v < VECTORS; v++) q[v] = load_integers(m->b->codes + p * QUERIES + (size_t)v * LANES);
-    UNROLLED for (int k = 0; k < COLUMNS; k++) {
-      const integers x = all_integers(keys[p * LANES + (size_t)k]);
-      UNROLLED for (int v = 0; v < VECTORS; v++) d[k][v] = add_score_products(d[k][v], q[v], x);
-    }
+    UNROLLED for (int k = 0; k < COLUMNS; k++) add_scores(d[k], q, keys + p * LANES + k);
   }
   UNROLLED for (int k = 0; k < COLUMNS; k++) {
     UNROLLED for (int v = 0; v < VECTORS; v++)
@@ -259,10 +256,7 @@ KERNEL_INLINE void add_values(const block_and_tile *m, const bool moved, const t
     integers w[VECTORS];
     UNROLLED for (int v = 0; v < VECTORS; v++)
       w[v] = load_integers((const int32_t *)weights + p * QUERIES + (size_t)v * LANES);
-    UNROLLED for (int c = 0; c < COLUMNS; c++) {
-      const integers x = all_integers(values[p * CHANNELS + (size_t)c]);
-      UNROLLED for (int v = 0; v < VECTORS; v++) sum[c][v] = add_value_products(sum[c][v], w[v], x);
-    }
+    UNROLLED for (int c = 0; c < COLUMNS; c++) add_weighted(sum[c], w, values + p * CHANNELS + c);
   }
   UNROLLED for (int c = 0; c < COLUMNS; c++) {
     UNROLLED for (int v = 0; v < VECTORS; v++) {

@@ -23,8 +23,11 @@ static inline size_t groups_of(size_t codes) { return (codes + GROUPED - 1) / GR
 KERNEL_INLINE integers offset_queries(integers codes) { return flip_bits(codes, all_bytes(QUERY_OFFSET)); }
 KERNEL_INLINE integers offset_values(integers codes) { return flip_bits(codes, all_bytes(VALUE_OFFSET)); }
 KERNEL_INLINE integers add_score_products(integers sum, integers a, integers x) { return add_fours(sum, a, x); }
-KERNEL_INLINE integers add_value_products(integers sum, integers w, integers x) {
-  return add_unsigned_fours(sum, w, x);
+KERNEL_INLINE void add_scores(integers sum[VECTORS], const integers q[VECTORS], const int32_t *key) {
+  UNROLLED for (int v = 0; v < VECTORS; v++) sum[v] = add_score_products(sum[v], q[v], all_integers(*key));
+}
+KERNEL_INLINE void add_weighted(integers sum[VECTORS], const integers w[VECTORS], const int32_t *value) {
+  UNROLLED for (int v = 0; v < VECTORS; v++) sum[v] = add_unsigned_fours(sum[v], w[v], all_integers(*value));
 }
 // Of a row's codes, one vector after the other.
 KERNEL_INLINE integers group_row(const integers codes[GROUPED]) { return narrow_to_bytes(codes); }
@@ -40,7 +43,12 @@ enum { QUERY_OFFSET = 0, VALUE_OFFSET = 0 };
 KERNEL_INLINE integers offset_queries(integers codes) { return codes; }
 KERNEL_INLINE integers offset_values(integers codes) { return codes; }
 KERNEL_INLINE integers add_score_products(integers sum, integers a, integers x) { return add_products(sum, a, x); }
-KERNEL_INLINE integers add_value_products(integers sum, integers w, integers x) { return add_products(sum, w, x); }
+KERNEL_INLINE void add_scores(integers sum[VECTORS], const integers q[VECTORS], const int32_t *key) {
+  add_products_each(VECTORS, sum, q, key);
+}
+KERNEL_INLINE void add_weighted(integers sum[VECTORS], const integers w[VECTORS], const int32_t *value) {
+  add_products_each(VECTORS, sum, w, value);
+}
 KERNEL_INLINE integers group_row(const integers codes[GROUPED]) { return narrow(codes[0], codes[1]); }
 KERNEL_INLINE integers group_lanes(const integers codes[GROUPED]) { return interleave(codes[0], codes[1]); }
 KERNEL_INLINE void group_weights(const shorts w[GROUPED], integers v[VECTORS]) { unpack_pairs(w[0], w[1], v); }

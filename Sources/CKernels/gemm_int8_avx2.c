@@ -4,38 +4,25 @@
 #include "lanes_avx2.h"
 
 #define GEMM_NAME at_gemm_int8_avx2
-#define CEILING_NAME at_ceiling_int8_avx2
-#define GEMM_TARGET KERNEL_TARGET
-#define TILE_ROWS 4
-#define TILE_VECTORS 2
-enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 2, RUN_INPUTS = 640, RUN_TILES = 8, HALVES = 2 };
 
-typedef struct {
-  pairs8 even, odd;
-} weights;
-typedef struct {
-  pair even, odd;
-} codes;
-typedef integers sums;
+typedef int16_t wide_row[HALVES][RUN_INPUTS / HALVES];
 
-KERNEL_INLINE weights take_weights(const int8_t *x, int quads) {
+KERNEL_INLINE pairs8 widen_weights(const int8_t *x, int half) {
   const __m256i w = _mm256_loadu_si256((const __m256i *)x);
-  return (weights){_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)};
+  return _mm256_srai_epi16(half == 0 ? _mm256_slli_epi16(w, 8) : w, 8);
 }
 
-KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
-  int32_t quad;
-  __builtin_memcpy(&quad, x, sizeof quad);
-  const __m256i both = _mm256_set1_epi32(quad);
-  return (codes){_mm256_and_si256(both, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(both, 8)};
+KERNEL_INLINE void widen_codes(const uint8_t *x, size_t inputs, wide_row to) {
+  enum { BYTES = 32 };
+  size_t i = 0;
+  for (; i + BYTES <= inputs; i += BYTES) {
+    const __m256i both = _mm256_loadu_si256((const __m256i *)(x + i));
+    store_shorts(to[0] + i / 2, _mm256_and_si256(both, all_shorts(0xff)));
+    store_shorts(to[1] + i / 2, _mm256_srli_epi16(both, 8));
+  }
+  for (; i < inputs; i += 2) to[0][i / 2] = x[i], to[1][i / 2] = x[i + 1];
 }
 
-KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
-KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
-  return add_products(add_products(sum, w.even, x.even), w.odd, x.odd);
-}
-KERNEL_INLINE integers total(sums sum) { return sum; }
-KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(x->even), "+x"(x->odd)); }
-
-#include "gemm_int8.h"
+#include "gemm_int8_wide.h"
 #endif

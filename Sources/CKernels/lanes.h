@@ -5,6 +5,14 @@
 
 static const float rounding_magic = 12582912.0f; // 1.5 * 2^23
 
+// Adds the products of pairs of `count` vectors and one pair, which is in memory, to as many sums.
+#ifndef ADD_PRODUCTS_IN_STEP
+KERNEL_INLINE void add_products_each(const int count, integers *sum, const pairs8 *w, const void *x) {
+  const pair both = load_pair(x);
+  UNROLLED for (int v = 0; v < count; v++) sum[v] = add_products(sum[v], w[v], both);
+}
+#endif
+
 // ReferenceMath.exp of `count` vectors in step: one alone is a chain too long for a processor to look past.
 KERNEL_INLINE void exp_each(const int count, floats *v) {
   floats shifted[4], f[4], p[4];

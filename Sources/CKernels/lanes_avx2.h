@@ -10,6 +10,7 @@
 #define KERNEL_NAME(name) at_##name##_avx2
 #define CEILING_NAME_OF(name) at_ceiling_##name##_avx2
 #define ADD_PRODUCTS(sum, a, x) _mm256_add_epi32(sum, _mm256_madd_epi16(a, x))
+#define ADD_PRODUCTS_IN_STEP
 enum { CODED_ROWS = 4 }; // rows of a tile of registers in integers
 #endif
 #define KERNEL __attribute__((target(KERNEL_TARGET)))
@@ -103,6 +104,24 @@ KERNEL_INLINE pair load_pair(const int16_t *x) {
 }
 KERNEL_INLINE pair ones(void) { return _mm256_set1_epi16(1); }
 KERNEL_INLINE integers add_products(integers sum, pairs8 a, pair x) { return ADD_PRODUCTS(sum, a, x); }
+#ifdef ADD_PRODUCTS_IN_STEP
+// As lanes.h has it. Zen 3 takes both products and then both sums 5 % faster than one after the other, the order that
+// compilers choose; they also hold the pairs of several rows in registers that sums then lack.
+KERNEL_INLINE void add_products_each(const int count, integers *sum, const pairs8 *w, const void *x) {
+  if (count == 2) {
+    __m256i first, second;
+    __asm__("vpbroadcastd %6, %3\n\t"
+            "vpmaddwd %4, %3, %2\n\t"
+            "vpmaddwd %5, %3, %3\n\t"
+            "vpaddd %2, %0, %0\n\t"
+            "vpaddd %3, %1, %1"
+            : "+x"(sum[0]), "+x"(sum[1]), "=&x"(first), "=&x"(second)
+            : "x"(w[0]), "x"(w[1]), "m"(*(const char(*)[sizeof(int32_t)])x));
+  } else {
+    for (int v = 0; v < count; v++) sum[v] = add_products(sum[v], w[v], load_pair(x));
+  }
+}
+#endif
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+x"(*x)); }
 KERNEL_INLINE integers load_integers(const int32_t *x) { return _mm256_loadu_si256((const __m256i *)x); }
 KERNEL_INLINE integers add_integers(integers a, integers b) { return _mm256_add_epi32(a, b); }

@@ -182,10 +182,7 @@ KERNEL_INLINE void multiply_tiles(const bool is_first, const int16_t *codes, con
       pairs8 w[VECTORS];
       UNROLLED for (int v = 0; v < VECTORS; v++)
         w[v] = load_pairs(weights + c * AT_WINOGRAD_OUTPUTS + (o + LANES * (size_t)v) * 2);
-      UNROLLED for (int r = 0; r < CODED_ROWS; r++) {
-        const pair both = load_pair(x[r] + c);
-        UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] = add_products(sum[r][v], w[v], both);
-      }
+      UNROLLED for (int r = 0; r < CODED_ROWS; r++) add_products_each(VECTORS, sum[r], w, x[r] + c);
     }
     UNROLLED for (int r = 0; r < CODED_ROWS; r++) {
       if (tile + (size_t)r >= end) break;

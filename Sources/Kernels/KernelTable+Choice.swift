@@ -105,7 +105,7 @@ extension KernelTable {
       attentionPack: at_attention_pack_avx2,
       attentionInt8: at_attention_int8_avx2,
       ceilings: (
-        at_ceiling_int8_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int8_fours_avx2, at_ceiling_int16_avx2
+        at_ceiling_int16_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int8_fours_avx2, at_ceiling_int16_avx2
       ))
 
     static let avxVNNI = {

@@ -218,8 +218,9 @@ struct GemmProblem: CustomStringConvertible {
   @Test("Matrices too large for the caches are multiplied alike", arguments: variants)
   func largeMatrices(_ table: KernelTable) {
     for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
-      for rows in [8, 21] {
-        GemmProblem(kind: kind, rows: rows, outputs: 272, inputs: 1028, taps: 2, seed: rows).expectAgreement(table)
+      for (rows, paired) in [(8, false), (21, false), (14, true)] {
+        GemmProblem(kind: kind, rows: rows, outputs: 280, inputs: 1348, taps: 2, paired: paired, seed: rows)
+          .expectAgreement(table)
       }
     }
   }

@@ -307,7 +307,6 @@ enum { AT_CEILING_PRODUCTS = 256 };
 uint32_t at_ceiling_int8_sse41(size_t iterations);
 uint32_t at_ceiling_int8_pairs_sse41(size_t iterations);
 uint32_t at_ceiling_int16_sse41(size_t iterations);
-uint32_t at_ceiling_int8_avx2(size_t iterations);
 uint32_t at_ceiling_int8_pairs_avx2(size_t iterations);
 uint32_t at_ceiling_int8_fours_avx2(size_t iterations);
 uint32_t at_ceiling_int16_avx2(size_t iterations);
