@@ -34,9 +34,9 @@ public struct MemoryPlan: Sendable {
 }
 
 extension Pipeline {
-  /// For stacks, temporary copies, what the heap keeps of them, and the pages that the system maps around those that are
-  /// read.
-  private static var reserve: Int { 3 << 20 }
+  /// For temporary copies, what the heap keeps of them, and the pages that the system maps around those that are read;
+  /// and for each thread's stack, on which kernels keep up to 240 KiB, and what else comes with a thread.
+  private var reserve: Int { (3 << 19) + pool.threads * (3 << 18) }
 
   /// Plans a picture, or a token alone, in `limit` bytes of resident memory; nil: in what is free.
   /// - Throws: where `limit` is less than it takes, the least that would do.
@@ -50,7 +50,7 @@ extension Pipeline {
   ) throws(AudioTokenError) -> MemoryPlan {
     let held = sheet?.bytes ?? 0
     // Beside what is there: stacks, the sound, latents.
-    let base = ProcessMemory.now().resident + Self.reserve + held
+    let base = ProcessMemory.now().resident + reserve + held
     let fast = needs(plan, isFrugal: false)
     let least = needs(plan, isFrugal: true)
     // A PNG file is there twice for a moment, and may be as large as its pixels.
@@ -158,7 +158,7 @@ extension Pipeline {
     let touched = kept?.touched ?? 0
     let arena = max(touched, memory.stages[index].arena)
     // Where there is room, twice as much again for large pages of the arena that are used in part.
-    let rest = memory.allowed - (ProcessMemory.now().resident - touched) - arena - 3 * Self.reserve
+    let rest = memory.allowed - (ProcessMemory.now().resident - touched) - arena - 3 * reserve
     return max(memory.stages[index].least, min(memory.stages[index].weights, rest))
   }
 }
