@@ -35,8 +35,8 @@ public struct MemoryPlan: Sendable {
 
 extension Pipeline {
   /// For temporary copies, what the heap keeps of them, and the pages that the system maps around those that are read;
-  /// and for each thread's stack, on which kernels keep up to 240 KiB, and what else comes with a thread.
-  private var reserve: Int { (3 << 19) + pool.threads * (3 << 18) }
+  /// and for each thread's stack, on which kernels keep up to 350 KiB, and what else comes with a thread.
+  private var reserve: Int { (11 << 17) + pool.threads * (13 << 16) }
 
   /// Plans a picture, or a token alone, in `limit` bytes of resident memory; nil: in what is free.
   /// - Throws: where `limit` is less than it takes, the least that would do.

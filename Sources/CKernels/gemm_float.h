@@ -35,7 +35,9 @@ KERNEL_INLINE void float_tile(const bool half, const int rows, const int panels,
   size_t index[FLOAT_ROWS];
   UNROLLED for (int r = 0; r < rows; r++) index[r] = first_row + (size_t)r;
   const product_kind kind = {.halves = a->halves};
-  UNROLLED for (int p = 0; p < panels; p++) store_rows(kind, rows, a, index, panel + (size_t)p, sum[p]);
+  void *out[FLOAT_ROWS];
+  result_rows(kind, rows, a, index, out);
+  UNROLLED for (int p = 0; p < panels; p++) store_rows(kind, rows, a, index, out, panel + (size_t)p, sum[p]);
 }
 
 KERNEL_INLINE void float_tiles(const bool half, const int rows, const at_gemm *a, size_t first_row, size_t panel,

@@ -16,6 +16,9 @@
 // and total
 //   sums dot_rows(sums, weights, const codes *, int quad)
 //   integers total_of(sums, int row)
+// A way that is faster when it multiplies a row by both vectors of a tile in step defines BOTH_VECTORS_AT_ONCE and
+//   void dot_both(sums *first, sums *second, weights, const int8_t *second_weights, const uint8_t *codes)
+//                                             GROUP quads; the second vector's weights and the codes are in memory
 // A way whose vectors hold several panels defines PANELS_AT_ONCE as their number and
 //   weights join_panels(const int8_t *, size_t stride)   a quad of panels that are `stride` bytes apart
 //   void store_weights(int8_t *, weights)                for take_weights
@@ -27,7 +30,7 @@
 //   integers take_off(integers products, offsets, const int32_t *factor)   less the sums times that zero
 // A row of panels is taken through all rows before the next: its weights stay in the first cache and are read from the
 // file once.
-#include "results.h"
+#include "gemm_tiles.h"
 
 #define TILE_CODE __attribute__((target(GEMM_TARGET)))
 #define TILE_INLINE static inline __attribute__((target(GEMM_TARGET), always_inline))
@@ -36,6 +39,13 @@
 #define ROWS_AT_ONCE 1
 TILE_INLINE sums dot_rows(sums sum, weights w, const codes *x, int quad) { return dot(sum, w, *x, quad); }
 TILE_INLINE integers total_of(sums sum, int row) { return total(sum); }
+#endif
+
+#ifdef BOTH_VECTORS_AT_ONCE
+enum { IN_STEP = 1 };
+#else
+enum { IN_STEP = 0 };
+TILE_INLINE void dot_both(sums *first, sums *second, weights w, const int8_t *second_weights, const uint8_t *x) {}
 #endif
 
 #ifndef PANELS_AT_ONCE
@@ -65,15 +75,6 @@ typedef struct {
   const int8_t *next;    // what is read after these weights, for each tile to fetch a share of; or NULL
   size_t share, left;    // of a panel, in bytes; all that is to be fetched of one
 } tile_run;
-
-// The rows of a tile: `rows` from the first on, or in a paired product half as many and those that hold the differences
-// to them.
-TILE_INLINE void rows_of_tile(const at_gemm *a, const bool paired, const int rows, size_t first, size_t *index) {
-  UNROLLED for (int r = 0; r < rows; r++) {
-    const bool second = paired && r >= rows / 2;
-    index[r] = second ? a->row_count / 2 + first + (size_t)(r - rows / 2) : first + (size_t)r;
-  }
-}
 
 TILE_INLINE void take_all(const uint8_t *const *x, size_t first, int quads, codes *c) {
   UNROLLED for (int r = 0; r < ROWS_AT_ONCE; r++) c[r] = take_codes(x[r] + first, quads);
@@ -115,6 +116,10 @@ TILE_INLINE void multiply(const bool joins, const int rows, const int vectors, c
       UNROLLED for (int r = 0; r < all_rows; r += ROWS_AT_ONCE) {
         if (STEP == GROUP) take_all(x + r, i, STEP, c + r);
         const int s = r / ROWS_AT_ONCE;
+        if (IN_STEP && vectors == 2) {
+          dot_both(&sum[0][s], &sum[1][s], w[0], quads + vector_bytes, x[r] + i + quad * AT_QUAD);
+          continue;
+        }
         UNROLLED for (int v = 0; v < vectors; v++) sum[v][s] = dot_rows(sum[v][s], w[v], c + r, quad);
       }
     }
@@ -148,26 +153,12 @@ TILE_INLINE void scale_sums(const int rows, const int vectors, const at_gemm *a,
 }
 
 TILE_INLINE void finish(const product_kind kind, const int rows, const int vectors, const at_gemm *a,
-                        const size_t *index, size_t panel, floats y[TILE_VECTORS][TILE_ROWS]) {
+                        const size_t *index, void *const *out, size_t panel,
+                        floats y[TILE_VECTORS][TILE_ROWS]) {
   UNROLLED for (int v = 0; v < vectors; v++) {
     const floats scale = load_floats(a->scale + panel * AT_PANEL + (size_t)v * LANES);
     UNROLLED for (int r = 0; r < rows; r++) y[v][r] = mul(y[v][r], scale);
-    store_rows(kind, rows, a, index, panel + (size_t)v * PANELS_AT_ONCE, y[v]);
-  }
-}
-
-enum { LINE = 64 }; // bytes of the cache
-
-// The results' lines come while the tile is computed.
-TILE_INLINE void fetch_results(const product_kind kind, const int rows, const int vectors, const at_gemm *a,
-                               const size_t *index, size_t panel) {
-  const size_t bytes = kind.halves ? sizeof(uint16_t) : sizeof(float);
-  UNROLLED for (int r = 0; r < rows; r++) {
-    const bool second = kind.paired && r >= rows / 2;
-    const size_t row = second ? index[r] - a->row_count / 2 : index[r];
-    const char *out = second ? a->pair_out : a->out;
-    const char *first = out + (row * a->out_stride + panel * AT_PANEL) * bytes;
-    UNROLLED for (size_t at = 0; at < (size_t)vectors * LANES * bytes; at += LINE) __builtin_prefetch(first + at, 1, 3);
+    store_rows(kind, rows, a, index, out, panel + (size_t)v * PANELS_AT_ONCE, y[v]);
   }
 }
 
@@ -183,7 +174,11 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const bool jo
   const bool last = !between && tap + 1 == a->taps;
   size_t index[TILE_ROWS];
   rows_of_tile(a, kind.paired, rows, t->first, index);
-  if (last) fetch_results(kind, rows, vectors, a, index, panel);
+  void *out[TILE_ROWS];
+  if (last) {
+    result_rows(kind, rows, a, index, out);
+    fetch_results(kind, rows, out, panel, (size_t)vectors * LANES);
+  }
   sums sum[TILE_VECTORS][TILE_SUMS];
   floats y[TILE_VECTORS][TILE_ROWS];
   multiply(joins, rows, vectors, a, index, t, sum);
@@ -194,7 +189,7 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const bool jo
     }
   }
   if (last) {
-    finish(kind, rows, vectors, a, index, panel, y);
+    finish(kind, rows, vectors, a, index, out, panel, y);
     return;
   }
   UNROLLED for (int v = 0; v < vectors; v++) {
@@ -215,28 +210,22 @@ TILE_INLINE void fetch_share(const at_gemm *a, tile_run *t) {
 
 enum { FETCHED_INPUTS = 2048 }; // of eight rows, half of a first cache
 
-// To the first cache: the codes of the tile that begins with row `first`.
-TILE_INLINE void fetch_codes(const bool paired, const int rows, const at_gemm *a, const tile_run *t, size_t first) {
-  if (first >= t->end) return;
-  size_t index[TILE_ROWS];
-  rows_of_tile(a, paired, rows, first, index);
-  UNROLLED for (int r = 0; r < rows; r++) {
-    const char *x = a->rows[t->tap * a->row_count + index[r]];
-    for (size_t at = 0; at < a->inputs; at += LINE) __builtin_prefetch(x + at, 0, 3);
-  }
+TILE_INLINE void fetch_next_codes(const bool paired, const int rows, const at_gemm *a, const tile_run *t) {
+  const size_t next = t->first + (size_t)(paired ? rows / 2 : rows);
+  if (next < t->end) fetch_codes(a, paired, rows, next, t->tap, 0, a->inputs);
 }
 
 TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, const int rows, const int vectors,
                                const at_gemm *a, tile_run t, totals *s) {
   const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
   if (JOINS && rows == TILE_ROWS) {
-    if (t.fetches_codes) fetch_codes(kind.paired, rows, a, &t, t.first + step);
+    if (t.fetches_codes) fetch_next_codes(kind.paired, rows, a, &t);
     tile(kind, between, true, rows, vectors, a, &t, s);
     t.first += step;
   }
   for (; t.first < t.end; t.first += step) {
     if (rows == TILE_ROWS && t.next) fetch_share(a, &t);
-    if (rows == TILE_ROWS && t.fetches_codes) fetch_codes(kind.paired, rows, a, &t, t.first + step);
+    if (rows == TILE_ROWS && t.fetches_codes) fetch_next_codes(kind.paired, rows, a, &t);
     tile(kind, between, false, rows, vectors, a, &t, s);
   }
 }

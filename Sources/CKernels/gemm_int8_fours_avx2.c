@@ -25,17 +25,32 @@ KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
   __builtin_memcpy(quad, x, (size_t)quads * AT_QUAD);
   return (codes){_mm256_set1_epi32(quad[0]), _mm256_set1_epi32(quad[1])};
 }
-// A register for them would cost another its place: they stay in memory, where the compiler would not leave them.
-static const __m256i ones_in_memory = {0x0001000100010001, 0x0001000100010001, 0x0001000100010001, 0x0001000100010001};
-KERNEL_INLINE integers sums_of_pairs(__m256i x) {
-  integers sums;
-  __asm__("vpmaddwd %2, %1, %0" : "=x"(sums) : "x"(x), "m"(ones_in_memory));
-  return sums;
-}
 KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
 KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   const __m256i first = _mm256_maddubs_epi16(x.first, w.first), second = _mm256_maddubs_epi16(x.second, w.second);
-  return add_integers(sum, sums_of_pairs(_mm256_add_epi16(first, second)));
+  return add_products(sum, _mm256_add_epi16(first, second), ones());
+}
+#define BOTH_VECTORS_AT_ONCE
+// Zen 3 is 3 % faster when it takes each step of both vectors together, with the ones in a register: a quarter of the
+// weights stay in memory for that. Compilers choose neither.
+KERNEL_INLINE void dot_both(sums *first, sums *second, weights w, const int8_t *second_weights, const uint8_t *x) {
+  const __m256i *w2 = (const __m256i *)second_weights;
+  __m256i a, b, c, d;
+  __asm__("vpbroadcastd %11, %4\n\t"
+          "vpbroadcastd %12, %5\n\t"
+          "vpmaddubsw %6, %4, %2\n\t"
+          "vpmaddubsw %8, %4, %4\n\t"
+          "vpmaddubsw %7, %5, %3\n\t"
+          "vpmaddubsw %9, %5, %5\n\t"
+          "vpaddw %3, %2, %2\n\t"
+          "vpaddw %5, %4, %4\n\t"
+          "vpmaddwd %10, %2, %2\n\t"
+          "vpmaddwd %10, %4, %4\n\t"
+          "vpaddd %2, %0, %0\n\t"
+          "vpaddd %4, %1, %1"
+          : "+x"(*first), "+x"(*second), "=&x"(a), "=&x"(b), "=&x"(c), "=&x"(d)
+          : "x"(w.first), "x"(w.second), "x"(_mm256_loadu_si256(w2)), "m"(w2[1]), "x"(ones()),
+            "m"(*(const char(*)[AT_QUAD])x), "m"(*(const char(*)[AT_QUAD])(x + AT_QUAD)));
 }
 KERNEL_INLINE integers total(sums sum) { return sum; }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(x->first), "+x"(x->second)); }

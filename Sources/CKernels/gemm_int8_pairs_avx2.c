@@ -22,6 +22,20 @@ KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
 KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   return add_products(sum, _mm256_maddubs_epi16(x, w), ones());
 }
+#define BOTH_VECTORS_AT_ONCE
+// Zen 3 is 1 to 2 % faster when it takes each step of both vectors together, an order that compilers do not choose.
+KERNEL_INLINE void dot_both(sums *first, sums *second, weights w, const int8_t *second_weights, const uint8_t *x) {
+  __m256i a, b;
+  __asm__("vpbroadcastd %7, %3\n\t"
+          "vpmaddubsw %4, %3, %2\n\t"
+          "vpmaddubsw %5, %3, %3\n\t"
+          "vpmaddwd %6, %2, %2\n\t"
+          "vpmaddwd %6, %3, %3\n\t"
+          "vpaddd %2, %0, %0\n\t"
+          "vpaddd %3, %1, %1"
+          : "+x"(*first), "+x"(*second), "=&x"(a), "=&x"(b)
+          : "x"(w), "x"(take_weights(second_weights, 1)), "x"(ones()), "m"(*(const char(*)[AT_QUAD])x));
+}
 KERNEL_INLINE integers total(sums sum) { return sum; }
 KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(*x)); }
 

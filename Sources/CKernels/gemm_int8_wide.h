@@ -1,7 +1,7 @@
 // u8 x s8 matrix product for weights of any code, where bytes are multiplied fast only if sums of two fit sixteen bits.
-// Codes and weights are widened to s16 and multiplied in pairs. To widen them for each tile takes a fifth of its time, so
-// both are widened once for many: weights for all rows, codes for all panels of a run, which is some panels by some
-// inputs.
+// Codes, less their row's zero, and weights are widened to s16 and multiplied in pairs. To widen them for each tile takes
+// a fifth of its time, so both are widened once for many: weights for all rows, codes for all panels of a run, which is
+// some panels by some inputs.
 // Included once, after its lanes and a file's
 //   GEMM_NAME
 //   TILE_ROWS, TILE_VECTORS       of a tile, whose sums stay in registers: 6 and 2
@@ -9,11 +9,11 @@
 //   HALVES                        of a quad: 2
 //   int16_t wide_row[HALVES][RUN_INPUTS / HALVES]      a row's codes as pairs, those of even bytes and those of odd ones
 //   pairs8 widen_weights(const int8_t *, int half)     the same of the eight outputs of a panel's quad
-//   void widen_codes(const uint8_t *, size_t inputs, wide_row)
+//   void widen_codes(const uint8_t *, size_t inputs, int32_t zero, wide_row)
 #include "lanes.h"
-#include "results.h"
+#include "gemm_tiles.h"
 
-enum { RUN_PANELS = RUN_TILES * TILE_VECTORS, HALF_BYTES = LANES * 2 * sizeof(int16_t), LINE = 64 };
+enum { RUN_PANELS = RUN_TILES * TILE_VECTORS, HALF_BYTES = LANES * 2 * sizeof(int16_t) };
 
 // Panels from `panel` on, inputs from `input` on, of one tap, by the rows first..<end.
 typedef struct {
@@ -54,29 +54,28 @@ KERNEL_INLINE void multiply(const weights_state state, const int rows, const int
   }
 }
 
-// What the tap gives: the sums of (code - zero) * weight, times the row's scale, added to those of the taps before.
-KERNEL_INLINE floats add_tap(const at_gemm *a, const run *t, size_t row, integers sum, integers weight_sum,
-                             const float *total) {
-  const size_t entry = t->tap * a->row_count + row;
-  const floats term = mul(to_float(subtract_times(sum, weight_sum, a->row_zero[entry])), all(a->row_scale[entry]));
+// What the tap gives: its sums times the row's scale, added to those of the taps before.
+KERNEL_INLINE floats add_tap(const at_gemm *a, const run *t, size_t row, integers sum, const float *total) {
+  const floats term = mul(to_float(sum), all(a->row_scale[t->tap * a->row_count + row]));
   return t->tap > 0 ? add(load_floats(total), term) : term;
 }
 
 KERNEL_INLINE void tile(const product_kind kind, const weights_state state, const int rows, const int vectors,
                         const at_gemm *a, const run *t, memory *m) {
   size_t index[TILE_ROWS];
-  UNROLLED for (int r = 0; r < rows; r++) {
-    const bool second = kind.paired && r >= rows / 2;
-    index[r] = second ? a->row_count / 2 + t->first + (size_t)(r - rows / 2) : t->first + (size_t)r;
-  }
+  rows_of_tile(a, kind.paired, rows, t->first, index);
   _Alignas(LINE) wide_row x[TILE_ROWS];
   UNROLLED for (int r = 0; r < rows; r++) {
-    const uint8_t *row = a->rows[t->tap * a->row_count + index[r]];
-    widen_codes(row + t->input, t->inputs, x[r]);
+    const size_t entry = t->tap * a->row_count + index[r];
+    widen_codes((const uint8_t *)a->rows[entry] + t->input, t->inputs, a->row_zero[entry], x[r]);
   }
+  const bool ends_tap = t->input + t->inputs == a->inputs, ends = ends_tap && t->tap + 1 == a->taps;
+  void *out[TILE_ROWS];
+  if (ends) result_rows(kind, rows, a, index, out);
   const size_t panel_bytes = a->taps * a->inputs * AT_PANEL, wide_bytes = t->inputs * LANES * sizeof(int16_t);
   for (size_t i = 0; i < t->tiles; i++) {
     const size_t place = i * TILE_VECTORS, panel = t->panel + place;
+    if (ends) fetch_results(kind, rows, out, panel, (size_t)vectors * LANES);
     integers sum[TILE_ROWS][TILE_VECTORS];
     UNROLLED for (int r = 0; r < rows; r++) {
       UNROLLED for (int v = 0; v < vectors; v++) {
@@ -85,7 +84,7 @@ KERNEL_INLINE void tile(const product_kind kind, const weights_state state, cons
     }
     int8_t *wide = state == AS_THEY_LIE ? NULL : t->wide + place * wide_bytes;
     multiply(state, rows, vectors, panel_bytes, t->inputs, x, t->weights + place * panel_bytes, wide, sum);
-    if (t->input + t->inputs < a->inputs) {
+    if (!ends_tap) {
       UNROLLED for (int r = 0; r < rows; r++) {
         UNROLLED for (int v = 0; v < vectors; v++) store_integers(m->sum[index[r]][place + v], sum[r][v]);
       }
@@ -93,18 +92,17 @@ KERNEL_INLINE void tile(const product_kind kind, const weights_state state, cons
     }
     UNROLLED for (int v = 0; v < vectors; v++) {
       const size_t output = (panel + (size_t)v) * AT_PANEL;
-      const integers weight_sum = load_integers(a->sum + t->tap * a->panels * AT_PANEL + output);
       floats y[TILE_ROWS];
       UNROLLED for (int r = 0; r < rows; r++) {
-        y[r] = add_tap(a, t, index[r], sum[r][v], weight_sum, m->total[index[r]][place + v]);
+        y[r] = add_tap(a, t, index[r], sum[r][v], m->total[index[r]][place + v]);
       }
-      if (t->tap + 1 < a->taps) {
+      if (!ends) {
         UNROLLED for (int r = 0; r < rows; r++) store_floats(m->total[index[r]][place + v], y[r]);
         continue;
       }
       const floats scale = load_floats(a->scale + output);
       UNROLLED for (int r = 0; r < rows; r++) y[r] = mul(y[r], scale);
-      store_rows(kind, rows, a, index, panel + (size_t)v, y);
+      store_rows(kind, rows, a, index, out, panel + (size_t)v, y);
     }
   }
 }
@@ -123,12 +121,16 @@ KERNEL_INLINE void fetch_share(const at_gemm *a, const int vectors, run *t) {
 KERNEL_INLINE void tiles_of_kind(const product_kind kind, const bool widens, const int rows, const int vectors,
                                  const at_gemm *a, run t, memory *m) {
   const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
+  const bool fetches_codes = rows == TILE_ROWS && t.panel == a->panel_begin;
   if (widens && rows == TILE_ROWS && t.first == 0) {
+    if (fetches_codes && step < t.end) fetch_codes(a, kind.paired, rows, step, t.tap, t.input, t.inputs);
     tile(kind, TO_WIDEN, rows, vectors, a, &t, m);
     t.first += step;
   }
   for (; t.first < t.end; t.first += step) {
     if (rows == TILE_ROWS && t.next) fetch_share(a, vectors, &t);
+    const size_t next = t.first + step;
+    if (fetches_codes && next < t.end) fetch_codes(a, kind.paired, rows, next, t.tap, t.input, t.inputs);
     tile(kind, widens ? WIDENED : AS_THEY_LIE, rows, vectors, a, &t, m);
   }
 }

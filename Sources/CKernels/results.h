@@ -40,21 +40,58 @@ typedef struct {
   bool whole;          // all of their outputs exist
 } product_kind;
 
+// Whether a tile's row is of the second half of the rows of a paired product.
+KERNEL_INLINE bool is_second(const product_kind kind, const int rows, int r) { return kind.paired && r >= rows / 2; }
+
+// Where a product's row of a map is, results or residuals. The second half of the rows of a paired product have theirs
+// in a map of their own.
+KERNEL_INLINE void *row_of_map(const product_kind kind, const bool second, const at_gemm *a, size_t index,
+                               const void *map, const void *pair_map, size_t stride) {
+  const size_t bytes = kind.halves ? sizeof(uint16_t) : sizeof(float);
+  const size_t row = second ? index - a->row_count / 2 : index;
+  return (char *)(second ? pair_map : map) + row * stride * bytes;
+}
+
+// Where a tile's rows have their results.
+KERNEL_INLINE void result_rows(const product_kind kind, const int rows, const at_gemm *a, const size_t *index,
+                               void **out) {
+  UNROLLED for (int r = 0; r < rows; r++) {
+    out[r] = row_of_map(kind, is_second(kind, rows, r), a, index[r], a->out, a->pair_out, a->out_stride);
+  }
+}
+
+enum { LINE = 64 }; // bytes of a cache's
+
+// Brings the lines of `count` results, from a panel's first on, while they are computed.
+KERNEL_INLINE void fetch_results(const product_kind kind, const int rows, void *const *out, size_t panel,
+                                 size_t count) {
+  const size_t bytes = kind.halves ? sizeof(uint16_t) : sizeof(float);
+  UNROLLED for (int r = 0; r < rows; r++) {
+    const char *first = (const char *)out[r] + panel * AT_PANEL * bytes;
+    UNROLLED for (size_t at = 0; at < count * bytes; at += LINE) __builtin_prefetch(first + at, 1, 3);
+  }
+}
+
 // The end of a matrix product: what is added to a vector of outputs, from a panel's first on, in some rows, and where
 // they go. The second half of the rows of a paired product are those paired with the first.
 KERNEL_INLINE void store_rows(const product_kind kind, const int rows, const at_gemm *a, const size_t *index,
-                              size_t panel, floats *y) {
+                              void *const *out, size_t panel, floats *y) {
   const size_t first = panel * AT_PANEL, count = kind.whole ? LANES : a->outputs - first;
-  const floats bias = a->bias ? load_floats(a->bias + first) : all(0);
-  UNROLLED for (int r = 0; r < rows; r++) {
-    const bool second = kind.paired && r >= rows / 2;
-    const size_t row = second ? index[r] - a->row_count / 2 : index[r];
-    const void *residual = second ? a->pair_residual : a->residual;
-    void *out = second ? a->pair_out : a->out;
-    if (second) y[r] = add(y[r], y[r - rows / 2]);
-    else if (a->bias) y[r] = add(y[r], bias);
-    floats sum = y[r];
-    if (residual) sum = add(sum, load_elements(kind.halves, residual, row * a->residual_stride + first, count));
-    store_elements(kind.halves, out, row * a->out_stride + first, count, sum);
+  if (a->bias) {
+    const floats bias = load_floats(a->bias + first);
+    UNROLLED for (int r = 0; r < rows; r++) {
+      if (!is_second(kind, rows, r)) y[r] = add(y[r], bias);
+    }
   }
+  if (kind.paired) {
+    UNROLLED for (int r = rows / 2; r < rows; r++) y[r] = add(y[r], y[r - rows / 2]);
+  }
+  if (a->residual) {
+    UNROLLED for (int r = 0; r < rows; r++) {
+      const bool second = is_second(kind, rows, r);
+      const void *x = row_of_map(kind, second, a, index[r], a->residual, a->pair_residual, a->residual_stride);
+      y[r] = add(y[r], load_elements(kind.halves, x, first, count));
+    }
+  }
+  UNROLLED for (int r = 0; r < rows; r++) store_elements(kind.halves, out[r], first, count, y[r]);
 }

@@ -229,8 +229,10 @@ KERNEL_INLINE void store_tiles(const product_kind kind, const at_winograd *a, co
           const size_t pixel = a->pixels[tile] + (size_t)i * a->line + (size_t)j;
           const size_t index[2] = {pixel, pixel + half};
           floats both[2];
+          void *out[2];
           UNROLLED for (int w = 0; w < ways; w++) both[w] = mul(y[w][i][j], scale);
-          store_rows(kind, ways, p, index, panel + o / AT_PANEL, both);
+          result_rows(kind, ways, p, index, out);
+          store_rows(kind, ways, p, index, out, panel + o / AT_PANEL, both);
         }
       }
     }

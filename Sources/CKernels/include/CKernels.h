@@ -52,7 +52,7 @@ typedef struct {
   void *out;
   size_t out_stride; // elements
   bool paired;
-  const void *_Nullable pair_residual; // where the second half of the rows has its residual and its results
+  const void *_Nullable pair_residual; // where the second half of the rows has its residual, if any, and its results
   void *_Nullable pair_out;
   bool halves; // whether residuals and results are f16: rounded to nearest even, at most 65504 in magnitude
 } at_gemm;
