@@ -15,9 +15,14 @@ package struct KernelBenchmark {
 
   package struct Rate: Sendable {
     package let name: String
-    /// Multiply-accumulates a second, and of the ceiling measured right before and after.
+    /// Multiply-accumulates a second, and of the ceiling measured right before and after: such that their ratio is the
+    /// median of the repetitions'.
     package let rate: Double
     package let ceiling: Double?
+    /// The greatest of each that any repetition had: what they are where no other program, or neighbour on a shared
+    /// processor, disturbs. A neighbour takes more from a kernel, which loads and stores, than from instructions alone.
+    package let bestRate: Double
+    package let bestCeiling: Double?
   }
 
   package static let shapes = [
@@ -122,15 +127,21 @@ package struct KernelBenchmark {
     let kernel = prepare(Run(kernels: kernels, pool: pool, arena: arena))
     kernel()
     var rates: [Double] = []
+    var ceilings: [Double] = []
     var ratios: [Double] = []
     for _ in 0..<repetitions {
       let before = ceiling.map(self.rate(of:))
       let rate = Double(products) / seconds(kernel)
       rates.append(rate)
-      if let before, let ceiling { ratios.append(rate / ((before + self.rate(of: ceiling)) / 2)) }
+      if let before, let after = ceiling.map(self.rate(of:)) {
+        ceilings += [before, after]
+        ratios.append(rate / ((before + after) / 2))
+      }
     }
     let rate = Benchmark.median(rates)
-    return Rate(name: name, rate: rate, ceiling: ratios.isEmpty ? nil : rate / Benchmark.median(ratios))
+    return Rate(
+      name: name, rate: rate, ceiling: ratios.isEmpty ? nil : rate / Benchmark.median(ratios),
+      bestRate: rates.max() ?? rate, bestCeiling: ceilings.max())
   }
 
   private func rate(of ceiling: KernelTable.Ceiling) -> Double {
