@@ -19,8 +19,9 @@ package struct KernelBenchmark {
     /// median of the repetitions'.
     package let rate: Double
     package let ceiling: Double?
-    /// The greatest of each that any repetition had: what they are where no other program, or neighbour on a shared
-    /// processor, disturbs. A neighbour takes more from a kernel, which loads and stores, than from instructions alone.
+    /// The greatest of each that any repetition had, not always the same one: near what they are where no other program,
+    /// or neighbour on a shared processor, disturbs. A neighbour takes more from a kernel, which loads and stores, than
+    /// from instructions alone.
     package let bestRate: Double
     package let bestCeiling: Double?
   }
@@ -118,7 +119,7 @@ package struct KernelBenchmark {
     }
   }
 
-  /// Takes the ceiling and the kernel in turn, several times, and gives the median of their ratios.
+  /// Takes the ceiling and the kernel in turn, several times, and gives the median of their ratios, and the best of each.
   private func measure(
     _ name: String, products: Int, ceiling: KernelTable.Ceiling?, _ prepare: (Run) -> () -> Void
   ) throws(AudioTokenError) -> Rate {

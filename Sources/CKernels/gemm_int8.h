@@ -16,7 +16,8 @@
 // and total
 //   sums dot_rows(sums, weights, const codes *, int quad)
 //   integers total_of(sums, int row)
-// A way that is faster when it multiplies a row by both vectors of a tile in step defines BOTH_VECTORS_AT_ONCE and
+// A way of one row at once that is faster when it multiplies it by both vectors of a tile in step defines
+// BOTH_VECTORS_AT_ONCE and
 //   void dot_both(sums *first, sums *second, weights, const int8_t *second_weights, const uint8_t *codes)
 //                                             GROUP quads; the second vector's weights and the codes are in memory
 // A way whose vectors hold several panels defines PANELS_AT_ONCE as their number and
@@ -63,6 +64,7 @@ TILE_INLINE integers take_off(integers products, offsets sums, const int32_t *ze
 }
 #endif
 
+_Static_assert(TILE_ROWS <= MOST_TILE_ROWS && (!IN_STEP || (ROWS_AT_ONCE == 1 && TILE_VECTORS == 2)), "");
 enum { TILE_SUMS = TILE_ROWS / ROWS_AT_ONCE, TILE_PANELS = TILE_VECTORS * PANELS_AT_ONCE, JOINS = PANELS_AT_ONCE > 1 };
 
 // The rows first..<end of one tap and the panels from `panel` on.
@@ -210,22 +212,17 @@ TILE_INLINE void fetch_share(const at_gemm *a, tile_run *t) {
 
 enum { FETCHED_INPUTS = 2048 }; // of eight rows, half of a first cache
 
-TILE_INLINE void fetch_next_codes(const bool paired, const int rows, const at_gemm *a, const tile_run *t) {
-  const size_t next = t->first + (size_t)(paired ? rows / 2 : rows);
-  if (next < t->end) fetch_codes(a, paired, rows, next, t->tap, 0, a->inputs);
-}
-
 TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, const int rows, const int vectors,
                                const at_gemm *a, tile_run t, totals *s) {
   const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
   if (JOINS && rows == TILE_ROWS) {
-    if (t.fetches_codes) fetch_next_codes(kind.paired, rows, a, &t);
+    if (t.fetches_codes) fetch_next_codes(a, kind.paired, rows, t.first, t.end, t.tap, 0, a->inputs);
     tile(kind, between, true, rows, vectors, a, &t, s);
     t.first += step;
   }
   for (; t.first < t.end; t.first += step) {
     if (rows == TILE_ROWS && t.next) fetch_share(a, &t);
-    if (rows == TILE_ROWS && t.fetches_codes) fetch_next_codes(kind.paired, rows, a, &t);
+    if (rows == TILE_ROWS && t.fetches_codes) fetch_next_codes(a, kind.paired, rows, t.first, t.end, t.tap, 0, a->inputs);
     tile(kind, between, false, rows, vectors, a, &t, s);
   }
 }
@@ -273,8 +270,6 @@ static const tiles tiles_of[TILE_VECTORS][TILE_ROWS] = {
   {FOR_ROWS(LIST_, TILE_ROWS, 1)}, {FOR_ROWS(LIST_, TILE_ROWS, 2)},
 };
 #endif
-
-enum { FETCHED_FROM = 1 << 19 }; // bytes of a matrix that second caches may lose between one block of rows and the next
 
 // What the run that comes after reads of weights, where it is of full width; `tiles` fetch them.
 static inline void will_read(const at_gemm *a, size_t panel_end, size_t tiles, tile_run *t) {
@@ -352,6 +347,10 @@ TILE_CODE uint32_t CEILING_NAME(size_t iterations) {
   sums sum[CHAINS];
   UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = begin(0);
   for (size_t n = 0; n < iterations * AT_CEILING_PRODUCTS / PRODUCTS; n++) {
+    if (IN_STEP) {
+      UNROLLED for (int i = 0; i < CHAINS; i += 2) dot_both(sum + i, sum + i + 1, w, bytes, (const uint8_t *)bytes);
+      continue;
+    }
     UNROLLED for (int i = 0; i < CHAINS; i++) {
       hide(&x[0]);
       sum[i] = dot_rows(sum[i], w, x, 0);

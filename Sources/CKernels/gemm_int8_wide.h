@@ -7,12 +7,13 @@
 //   TILE_ROWS, TILE_VECTORS       of a tile, whose sums stay in registers: 6 and 2
 //   RUN_INPUTS, RUN_TILES         of a run: inputs, and tiles side by side
 //   HALVES                        of a quad: 2
-//   int16_t wide_row[HALVES][RUN_INPUTS / HALVES]      a row's codes as pairs, those of even bytes and those of odd ones
+//   int16_t wide_row[HALVES][RUN_INPUTS / HALVES]      a row's codes less its zero, as pairs: of even bytes, of odd ones
 //   pairs8 widen_weights(const int8_t *, int half)     the same of the eight outputs of a panel's quad
 //   void widen_codes(const uint8_t *, size_t inputs, int32_t zero, wide_row)
 #include "lanes.h"
 #include "gemm_tiles.h"
 
+_Static_assert(TILE_ROWS <= MOST_TILE_ROWS, "");
 enum { RUN_PANELS = RUN_TILES * TILE_VECTORS, HALF_BYTES = LANES * 2 * sizeof(int16_t) };
 
 // Panels from `panel` on, inputs from `input` on, of one tap, by the rows first..<end.
@@ -123,14 +124,13 @@ KERNEL_INLINE void tiles_of_kind(const product_kind kind, const bool widens, con
   const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
   const bool fetches_codes = rows == TILE_ROWS && t.panel == a->panel_begin;
   if (widens && rows == TILE_ROWS && t.first == 0) {
-    if (fetches_codes && step < t.end) fetch_codes(a, kind.paired, rows, step, t.tap, t.input, t.inputs);
+    if (fetches_codes) fetch_next_codes(a, kind.paired, rows, 0, t.end, t.tap, t.input, t.inputs);
     tile(kind, TO_WIDEN, rows, vectors, a, &t, m);
     t.first += step;
   }
   for (; t.first < t.end; t.first += step) {
     if (rows == TILE_ROWS && t.next) fetch_share(a, vectors, &t);
-    const size_t next = t.first + step;
-    if (fetches_codes && next < t.end) fetch_codes(a, kind.paired, rows, next, t.tap, t.input, t.inputs);
+    if (fetches_codes) fetch_next_codes(a, kind.paired, rows, t.first, t.end, t.tap, t.input, t.inputs);
     tile(kind, widens ? WIDENED : AS_THEY_LIE, rows, vectors, a, &t, m);
   }
 }
@@ -168,8 +168,6 @@ static const tiles tiles_of[TILE_VECTORS][TILE_ROWS] = {
   {tiles_1_1, tiles_2_1, tiles_3_1, tiles_4_1, tiles_5_1, tiles_6_1},
   {tiles_1_2, tiles_2_2, tiles_3_2, tiles_4_2, tiles_5_2, tiles_6_2},
 };
-
-enum { FETCHED_FROM = 1 << 19 }; // bytes of a matrix that second caches may lose between one block of rows and the next
 
 // What the run that comes after reads of weights, where it has as many panels; `tiles` of rows fetch them.
 static inline void will_read(const at_gemm *a, size_t panels, size_t panel_end, size_t tiles, run *t) {

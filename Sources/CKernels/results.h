@@ -41,7 +41,7 @@ typedef struct {
 } product_kind;
 
 // Whether a tile's row is of the second half of the rows of a paired product.
-KERNEL_INLINE bool is_second(const product_kind kind, const int rows, int r) { return kind.paired && r >= rows / 2; }
+KERNEL_INLINE bool is_second(const bool paired, const int rows, int r) { return paired && r >= rows / 2; }
 
 // Where a product's row of a map is, results or residuals. The second half of the rows of a paired product have theirs
 // in a map of their own.
@@ -56,11 +56,11 @@ KERNEL_INLINE void *row_of_map(const product_kind kind, const bool second, const
 KERNEL_INLINE void result_rows(const product_kind kind, const int rows, const at_gemm *a, const size_t *index,
                                void **out) {
   UNROLLED for (int r = 0; r < rows; r++) {
-    out[r] = row_of_map(kind, is_second(kind, rows, r), a, index[r], a->out, a->pair_out, a->out_stride);
+    out[r] = row_of_map(kind, is_second(kind.paired, rows, r), a, index[r], a->out, a->pair_out, a->out_stride);
   }
 }
 
-enum { LINE = 64 }; // bytes of a cache's
+enum { LINE = 64 }; // bytes of a line of a cache
 
 // Brings the lines of `count` results, from a panel's first on, while they are computed.
 KERNEL_INLINE void fetch_results(const product_kind kind, const int rows, void *const *out, size_t panel,
@@ -80,7 +80,7 @@ KERNEL_INLINE void store_rows(const product_kind kind, const int rows, const at_
   if (a->bias) {
     const floats bias = load_floats(a->bias + first);
     UNROLLED for (int r = 0; r < rows; r++) {
-      if (!is_second(kind, rows, r)) y[r] = add(y[r], bias);
+      if (!is_second(kind.paired, rows, r)) y[r] = add(y[r], bias);
     }
   }
   if (kind.paired) {
@@ -88,7 +88,7 @@ KERNEL_INLINE void store_rows(const product_kind kind, const int rows, const at_
   }
   if (a->residual) {
     UNROLLED for (int r = 0; r < rows; r++) {
-      const bool second = is_second(kind, rows, r);
+      const bool second = is_second(kind.paired, rows, r);
       const void *x = row_of_map(kind, second, a, index[r], a->residual, a->pair_residual, a->residual_stride);
       y[r] = add(y[r], load_elements(kind.halves, x, first, count));
     }

@@ -243,7 +243,7 @@ KERNEL_INLINE void store_tiles(const product_kind kind, const at_winograd *a, co
 KERNEL_INLINE void fetch_weights(const at_gemm *p, size_t panel, size_t first, size_t width, size_t place) {
   const size_t tap_bytes = p->inputs * AT_PANEL;
   const int8_t *w = (const int8_t *)p->weights + (panel * TAPS + place) * tap_bytes + first * AT_PANEL;
-  for (size_t at = 0; at < width * AT_PANEL; at += 64) __builtin_prefetch(w + at, 0, 2);
+  for (size_t at = 0; at < width * AT_PANEL; at += LINE) __builtin_prefetch(w + at, 0, 2);
 }
 
 KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {

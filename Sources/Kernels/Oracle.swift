@@ -56,8 +56,9 @@ package enum Oracle {
       &- Int32(bitPattern: ReferenceMath.roundingMagic.bitPattern)
   }
 
-  /// Per tap the integer sum is exact, and modulo 2^32 where sums or zero points are damaged; taps are added in order, then
-  /// the channel's scale, its bias, or what the row that it is paired with came to, and the residual.
+  /// Per tap the integer sum is exact (modulo 2^32 where a file's sums or zero points are damaged: kernels that take zeros
+  /// off codes instead do not read the sums). Taps are added in order, then the channel's scale, its bias, or what the row
+  /// that it is paired with came to, and the residual.
   static func gemmInt8(_ a: at_gemm) {
     for o in columns(a) {
       var plain = [Float](repeating: 0, count: a.row_count)

@@ -42,7 +42,7 @@ typedef struct {
   size_t inputs;                 // elements of a row that are read; for int8 a multiple of AT_QUAD
   const void *weights;           // int8 [panel][tap][inputs / 4][8][4]; f32, f16 [panel][tap][inputs][8]
   const float *_Nullable scale;            // [panels * 8], int8 only
-  const int32_t *_Nullable sum;            // [taps][panels * 8], int8 only: of the weights over the inputs
+  const int32_t *_Nullable sum;            // [taps][panels * 8], int8 only: of the weights over the inputs; not all read it
   const float *_Nullable bias;             // [panels * 8] or NULL
   size_t panels;                 // of the whole matrix (the stride of sum)
   size_t panel_begin, panel_end; // those to compute
@@ -52,7 +52,7 @@ typedef struct {
   void *out;
   size_t out_stride; // elements
   bool paired;
-  const void *_Nullable pair_residual; // where the second half of the rows has its residual, if any, and its results
+  const void *_Nullable pair_residual; // where the second half of the rows has its residual, NULL where `residual` is, and its results
   void *_Nullable pair_out;
   bool halves; // whether residuals and results are f16: rounded to nearest even, at most 65504 in magnitude
 } at_gemm;
@@ -300,8 +300,9 @@ void at_gemm_int8_dotprod(const at_gemm *);
 void at_gemm_int8_i8mm(const at_gemm *);
 #endif
 
-// The ceiling of a way of multiplying: its instructions over and over on registers, without loads. An iteration is
-// AT_CEILING_PRODUCTS multiply-accumulates; what is returned means nothing.
+// The ceiling of a way of multiplying: its instructions over and over, in its kernel's order, on registers; those that a
+// way takes from memory, on one line of the first cache. An iteration is AT_CEILING_PRODUCTS multiply-accumulates; what
+// is returned means nothing.
 enum { AT_CEILING_PRODUCTS = 256 };
 #if defined(__x86_64__)
 uint32_t at_ceiling_int8_sse41(size_t iterations);
