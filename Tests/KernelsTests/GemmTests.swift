@@ -220,7 +220,7 @@ struct GemmProblem: CustomStringConvertible {
     for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
       for (rows, paired) in [(8, false), (21, false), (14, true)] {
         GemmProblem(
-          kind: kind, rows: rows, outputs: 280, inputs: 1348, taps: 2, paired: paired, residual: .inPlace, seed: rows
+          kind: kind, rows: rows, outputs: 280, inputs: 1348, taps: 2, residual: .inPlace, paired: paired, seed: rows
         ).expectAgreement(table)
       }
     }
