@@ -26,6 +26,7 @@ uint32_t at_cpu_features(void) {
   if (__builtin_cpu_supports("sse4.1")) features |= AT_CPU_SSE41;
   if (__builtin_cpu_supports("avx2") && has_f16c()) {
     features |= AT_CPU_AVX2;
+    if (__builtin_cpu_is("amdfam17h")) features |= AT_CPU_SINGLE_MULTIPLIER;
     if (has_avx_vnni()) features |= AT_CPU_AVX_VNNI;
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))

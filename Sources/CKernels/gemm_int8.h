@@ -18,8 +18,9 @@
 //   integers total_of(sums, int row)
 // A way of one row at once that is faster when it multiplies it by both vectors of a tile in step defines
 // BOTH_VECTORS_AT_ONCE and
-//   void dot_both(sums *first, sums *second, weights, const int8_t *second_weights, const uint8_t *codes)
-//                                             GROUP quads; the second vector's weights and the codes are in memory
+//   sums begin_second(size_t inputs)          begin for the second vector
+//   void dot_both(sums *first, sums *second, const int8_t *weights, const int8_t *second_weights, const uint8_t *codes)
+//                                             GROUP quads
 // A way whose vectors hold several panels defines PANELS_AT_ONCE as their number and
 //   weights join_panels(const int8_t *, size_t stride)   a quad of panels that are `stride` bytes apart
 //   void store_weights(int8_t *, weights)                for take_weights
@@ -46,7 +47,8 @@ TILE_INLINE integers total_of(sums sum, int row) { return total(sum); }
 enum { IN_STEP = 1 };
 #else
 enum { IN_STEP = 0 };
-TILE_INLINE void dot_both(sums *first, sums *second, weights w, const int8_t *second_weights, const uint8_t *x) {}
+TILE_INLINE sums begin_second(size_t inputs) { return begin(inputs); }
+TILE_INLINE void dot_both(sums *first, sums *second, const int8_t *w, const int8_t *v, const uint8_t *x) {}
 #endif
 
 #ifndef PANELS_AT_ONCE
@@ -96,7 +98,7 @@ TILE_INLINE void multiply(const bool joins, const int rows, const int vectors, c
   const uint8_t *x[TILE_ROWS];
   UNROLLED for (int r = 0; r < all_rows; r++) x[r] = a->rows[t->tap * a->row_count + index[r < rows ? r : rows - 1]];
   UNROLLED for (int v = 0; v < vectors; v++) {
-    UNROLLED for (int s = 0; s < all_rows / ROWS_AT_ONCE; s++) sum[v][s] = begin(inputs);
+    UNROLLED for (int s = 0; s < all_rows / ROWS_AT_ONCE; s++) sum[v][s] = v == 0 ? begin(inputs) : begin_second(inputs);
   }
   size_t i = 0;
   for (; i + STEP * AT_QUAD <= inputs; i += STEP * AT_QUAD) {
@@ -119,7 +121,7 @@ TILE_INLINE void multiply(const bool joins, const int rows, const int vectors, c
         if (STEP == GROUP) take_all(x + r, i, STEP, c + r);
         const int s = r / ROWS_AT_ONCE;
         if (IN_STEP && vectors == 2) {
-          dot_both(&sum[0][s], &sum[1][s], w[0], quads + vector_bytes, x[r] + i + quad * AT_QUAD);
+          dot_both(&sum[0][s], &sum[1][s], quads, quads + vector_bytes, x[r] + i + quad * AT_QUAD);
           continue;
         }
         UNROLLED for (int v = 0; v < vectors; v++) sum[v][s] = dot_rows(sum[v][s], w[v], c + r, quad);
@@ -348,7 +350,7 @@ TILE_CODE uint32_t CEILING_NAME(size_t iterations) {
   UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = begin(0);
   for (size_t n = 0; n < iterations * AT_CEILING_PRODUCTS / PRODUCTS; n++) {
     if (IN_STEP) {
-      UNROLLED for (int i = 0; i < CHAINS; i += 2) dot_both(sum + i, sum + i + 1, w, bytes, (const uint8_t *)bytes);
+      UNROLLED for (int i = 0; i < CHAINS; i += 2) dot_both(sum + i, sum + i + 1, bytes, bytes, (const uint8_t *)bytes);
       continue;
     }
     UNROLLED for (int i = 0; i < CHAINS; i++) {

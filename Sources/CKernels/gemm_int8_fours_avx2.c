@@ -31,9 +31,12 @@ KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   return add_products(sum, _mm256_add_epi16(first, second), ones());
 }
 #define BOTH_VECTORS_AT_ONCE
+KERNEL_INLINE sums begin_second(size_t inputs) { return begin(inputs); }
 // Zen 3 is 3 % faster when it takes each step of both vectors together, with the ones in a register: a quarter of the
 // weights stay in memory for that. Compilers choose neither.
-KERNEL_INLINE void dot_both(sums *first, sums *second, weights w, const int8_t *second_weights, const uint8_t *x) {
+KERNEL_INLINE void dot_both(sums *first, sums *second, const int8_t *first_weights, const int8_t *second_weights,
+                            const uint8_t *x) {
+  const weights w = take_weights(first_weights, GROUP);
   __m256i a, b, c, d;
   __asm__("vpbroadcastd %11, %4\n\t"
           "vpbroadcastd %12, %5\n\t"

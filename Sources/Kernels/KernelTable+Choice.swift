@@ -20,7 +20,7 @@ package enum KernelChoiceError: Error, Equatable, CustomStringConvertible {
 extension KernelTable {
   /// Every name that some processor knows, from the slowest to the fastest.
   private static let names = [
-    "oracle", "portable", "sse41", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm",
+    "oracle", "portable", "sse41", "avx2", "avx2single", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm",
   ]
 
   /// The tables that this processor can run, from the slowest to the fastest.
@@ -31,7 +31,9 @@ extension KernelTable {
     var tables = [Oracle.kernels, Portable.kernels]
     #if arch(x86_64)
       if has(AT_CPU_SSE41) { tables.append(sse41) }
-      if has(AT_CPU_AVX2) { tables.append(avx2) }
+      if has(AT_CPU_AVX2) {
+        tables += has(AT_CPU_SINGLE_MULTIPLIER) ? [avx2, avx2Single] : [avx2Single, avx2]
+      }
       if has(AT_CPU_AVX2, AT_CPU_AVX_VNNI) { tables.append(avxVNNI) }
       if has(AT_CPU_AVX2, AT_CPU_AVX512_VNNI) { tables.append(avx512VNNI) }
     #elseif arch(arm64)
@@ -107,6 +109,14 @@ extension KernelTable {
       ceilings: (
         at_ceiling_int16_avx2, at_ceiling_int8_pairs_avx2, at_ceiling_int8_fours_avx2, at_ceiling_int16_avx2
       ))
+
+    static let avx2Single = {
+      var table = avx2
+      table.name = "avx2single"
+      table.gemmInt8Pairs = at_gemm_int8_pairs_avx2single
+      table.ceilings?.int8Pairs = at_ceiling_int8_pairs_avx2single
+      return table
+    }()
 
     static let avxVNNI = {
       var table = avx2.multiplying(

@@ -25,8 +25,8 @@ package final class ThreadPool: @unchecked Sendable {
     parallelByWorker(count, grain: grain) { _, range in body(range) }
   }
 
-  /// The same with a number below `threads` that no two pieces have at the same time, unless one region is started from
-  /// inside another.
+  /// The same with a number below `threads` that no two pieces have at the same time, unless a region is started while
+  /// another one runs.
   package func parallelByWorker(_ count: Int, grain: Int, _ body: (_ worker: Int, Range<Int>) -> Void) {
     precondition(count >= 0 && grain > 0)
     guard let pool else {

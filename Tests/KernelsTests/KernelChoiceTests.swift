@@ -16,6 +16,7 @@ import Testing
   #else
     static let choices = [
       ("sse41", [AT_CPU_SSE41]), ("avx2", [AT_CPU_SSE41, AT_CPU_AVX2]),
+      ("avx2single", [AT_CPU_SSE41, AT_CPU_AVX2, AT_CPU_SINGLE_MULTIPLIER]),
       ("avxvnni", [AT_CPU_SSE41, AT_CPU_AVX2, AT_CPU_AVX_VNNI]),
       ("avx512vnni", [AT_CPU_SSE41, AT_CPU_AVX2, AT_CPU_AVX_VNNI, AT_CPU_AVX512_VNNI]),
     ]

@@ -289,6 +289,7 @@ AT_DECLARE_WINOGRAD(avx512vnni)
 void at_attention_avx512vnni(const at_attention *);
 void at_gemm_int8_pairs_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
+void at_gemm_int8_pairs_avx2single(const at_gemm *);
 void at_gemm_int8_fours_avx2(const at_gemm *);
 void at_gemm_int8_avxvnni(const at_gemm *);
 void at_gemm_int8_avx512vnni(const at_gemm *);
@@ -309,6 +310,7 @@ uint32_t at_ceiling_int8_sse41(size_t iterations);
 uint32_t at_ceiling_int8_pairs_sse41(size_t iterations);
 uint32_t at_ceiling_int16_sse41(size_t iterations);
 uint32_t at_ceiling_int8_pairs_avx2(size_t iterations);
+uint32_t at_ceiling_int8_pairs_avx2single(size_t iterations);
 uint32_t at_ceiling_int8_fours_avx2(size_t iterations);
 uint32_t at_ceiling_int16_avx2(size_t iterations);
 uint32_t at_ceiling_int8_avxvnni(size_t iterations);
@@ -324,6 +326,7 @@ uint32_t at_ceiling_int8_i8mm(size_t iterations);
 enum {
   AT_CPU_AVX2 = 1, AT_CPU_NEON = 2, AT_CPU_DOTPROD = 4, AT_CPU_I8MM = 8, AT_CPU_AVX_VNNI = 16, AT_CPU_AVX512_VNNI = 32,
   AT_CPU_SSE41 = 64,
+  AT_CPU_SINGLE_MULTIPLIER = 128, // integers of AVX2 are multiplied in one pipe alone: AMD's Zen, Zen+ and Zen 2
 };
 uint32_t at_cpu_features(void);
 
@@ -334,7 +337,7 @@ size_t at_second_cache_bytes(void);
 // any order by any thread. Helpers spin for a bounded time after a region and then sleep on a futex.
 typedef struct at_pool at_pool;
 // `worker` is below the number of threads and differs between pieces that are worked on at the same time, as long as no
-// region is started from inside another one.
+// region is started while another one runs.
 typedef void (*at_task)(void *_Nullable context, size_t worker, size_t begin, size_t end);
 at_pool *_Nullable at_pool_create(int threads); // NULL where no thread can be had
 void at_pool_run(at_pool *pool, size_t count, size_t grain, at_task task, void *_Nullable context);
