@@ -145,10 +145,12 @@ package struct KernelBenchmark {
       bestRate: rates.max() ?? rate, bestCeiling: ceilings.max())
   }
 
+  /// In pieces, as kernels work: where one core is slower for a while, the others take more of them.
   private func rate(of ceiling: KernelTable.Ceiling) -> Double {
-    let iterations = 400_000
-    let time = seconds { pool.parallel(pool.threads) { for _ in $0 { _ = ceiling(iterations) } } }
-    return Double(pool.threads * iterations * Int(AT_CEILING_PRODUCTS)) / time
+    let pieces = pool.threads * 100
+    let iterations = 4000
+    let time = seconds { pool.parallel(pieces) { for _ in $0 { _ = ceiling(iterations) } } }
+    return Double(pieces * iterations * Int(AT_CEILING_PRODUCTS)) / time
   }
 
   private func seconds(_ body: () -> Void) -> Double {

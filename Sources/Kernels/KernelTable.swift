@@ -4,7 +4,8 @@ import CKernels
 /// their meaning; all tables give the same bits.
 package struct KernelTable: Sendable {
 
-  /// What a way of multiplying reaches without loads: `iterations` of `AT_CEILING_PRODUCTS` products.
+  /// What a way of multiplying reaches at most, its instructions alone in its kernel's order: `iterations` of
+  /// `AT_CEILING_PRODUCTS` products.
   package typealias Ceiling = @convention(c) @Sendable (_ iterations: Int) -> UInt32
 
   package var name: String
