@@ -11,15 +11,16 @@ struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure how fast this machine is.",
     discussion: """
-      Without a model: rates of the kernels at the shapes of Stable Diffusion 1.x, in 10^9 multiply-accumulates a second, \
-      beside the ceiling of the instructions that they are made of, measured in turn: medians, and the best of each, which \
-      says more where others use the processor too, with --repetitions 40. With a model: seconds of its stages, and what they go to.
+      Without a model: rates of the kernels at the shapes of Stable Diffusion 1.x, in 10^9 multiply-accumulates a \
+      second, beside the ceiling of the instructions that they are made of, measured in turn: medians, and the best of \
+      each, which says more where others use the processor too, with --repetitions 40. With a model: seconds of its \
+      stages, and what they go to.
       """)
 
   @Argument(help: "The weight file.")
   var model: String?
 
-  @Option(help: "Repetitions after one to warm up; medians are shown.")
+  @Option(help: "Repetitions after one to warm up; medians are shown. Of kernels, five at least.")
   var repetitions = 3
 
   @Option(help: "Only this stage: beats, projector, text, unet_step or vae_decode.")
@@ -41,10 +42,22 @@ struct Bench: ParsableCommand {
     guard (1...1000).contains(repetitions) else {
       throw AudioTokenError(.usage, "--repetitions is \(repetitions), where 1 to 1000 is expected; 3 is usual.")
     }
+    try refuseWithoutModel()
     let members = try model.map(stages) ?? kernels()
     guard json else { return }
     let memory = ProcessMemory.now()
     print(JSONText.object(members + [("peak_rss_bytes", .integer(memory.peakResident))]).text)
+  }
+
+  private func refuseWithoutModel() throws {
+    guard model == nil else { return }
+    let given: [(name: String, isGiven: Bool)] = [
+      ("--stage", !stage.isEmpty), ("--width", width != nil), ("--height", height != nil),
+      ("--max-ram", memoryOptions.maxRam != nil),
+    ]
+    guard let option = given.first(where: \.isGiven) else { return }
+    throw AudioTokenError(
+      .usage, "\(option.name) is for a model, which is expected before it, as in: audiotoken bench audiotoken.gguf.")
   }
 
   // MARK: Stages
