@@ -14,7 +14,7 @@ KERNEL_INLINE void rows_of_tile(const at_gemm *a, const bool paired, const int r
 }
 
 // To the first cache: codes of a tap, `count` from `input` on, of the rows of the tile after the one that begins with
-// `first`, if it begins before `end`. For a run's first panels: later ones find them in the second cache.
+// `first`, if it begins before `end`. For a product's first panels: later ones find them in the second cache.
 KERNEL_INLINE void fetch_next_codes(const at_gemm *a, const bool paired, const int rows, size_t first, size_t end,
                                     size_t tap, size_t input, size_t count) {
   const size_t next = first + (size_t)(paired ? rows / 2 : rows);

@@ -62,7 +62,8 @@ struct WinogradProblem: CustomStringConvertible {
       outputScales: Guarded(random.floats(outputs, 0...0.01)), biases: Guarded(random.floats(outputs)))
   }
 
-  func run(_ table: KernelTable) -> Result {
+  /// `isWhole`: all tiles are multiplied by one call, otherwise by two.
+  func run(_ table: KernelTable, isWhole: Bool) -> Result {
     var random = Generator(seed)
     let x = inputs(&random)
     let rows = Guarded(x.order.map { UnsafeRawPointer(x.codes.base + $0 * inputs) })
@@ -103,7 +104,7 @@ struct WinogradProblem: CustomStringConvertible {
     call(table.winogradInputs, arguments)
     // Each part with whatever the other left in the workspace.
     withExtendedLifetime((x, other, workspace)) {
-      for part in [ownTiles / 3..<ownTiles, 0..<ownTiles / 3] {
+      for part in isWhole ? [0..<ownTiles] : [ownTiles / 3..<ownTiles, 0..<ownTiles / 3] {
         arguments.tile_begin = part.lowerBound
         arguments.tile_end = part.upperBound
         call(table.winogradProducts, arguments)
@@ -128,11 +129,13 @@ struct WinogradProblem: CustomStringConvertible {
 
   @Test("Every processor codes the same tiles and draws the same pixels from them", arguments: variants, problems)
   func sameBits(_ table: KernelTable, _ problem: WinogradProblem) {
-    let (found, expected) = (problem.run(table), problem.run(Oracle.kernels))
+    let (found, expected) = (problem.run(table, isWhole: false), problem.run(Oracle.kernels, isWhole: false))
     let wrong = found.codes.indices.first { found.codes[$0] != expected.codes[$0] }
     #expect(wrong == nil, "\(table.name): the codes of \(problem)")
     expectSameBits(found.steps, expected.steps, "\(table.name): the steps of \(problem)")
     expectSameBits(found.out, expected.out, "\(table.name): the results of \(problem)")
+    let whole = problem.run(table, isWhole: true)
+    expectSameBits(whole.out, expected.out, "\(table.name): the results of \(problem), all tiles at once")
   }
 
   @Test("Sums of the largest codes and weights stay within 32 bits, and are not far from their limit")
@@ -141,7 +144,7 @@ struct WinogradProblem: CustomStringConvertible {
     for problem in Self.problems where problem.extreme {
       var random = Generator(problem.seed)
       let inputs = problem.inputs(&random)
-      let codes = problem.run(Oracle.kernels).codes
+      let codes = problem.run(Oracle.kernels, isWhole: false).codes
       for output in 0..<problem.outputs {
         let weights = (0..<problem.inputs).map { Matrices.weights(inputs.weights, output, $0, of: problem.inputs) }
         for tile in 0..<problem.tiles {
