@@ -4,7 +4,8 @@
 #include "lanes.h"
 
 KERNEL uint32_t CEILING_NAME_OF(int16)(size_t iterations) {
-  const int16_t some[16] = {1, 2, 3}, *halves = some;
+  _Alignas(64) const int16_t some[16] = {1, 2, 3};
+  const int16_t *halves = some;
   __asm__ volatile("" : "+r"(halves) : : "memory");
   enum { CHAINS = CODED_ROWS * VECTORS };
   pairs8 w[VECTORS];

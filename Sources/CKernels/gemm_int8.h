@@ -18,7 +18,7 @@
 //   integers total_of(sums, int row)
 // A way of one row at once that is faster when it multiplies it by both vectors of a tile in step defines
 // BOTH_VECTORS_AT_ONCE and
-//   sums begin_second(size_t inputs)          begin for the second vector
+//   sums begin_second(size_t inputs)          begin for the second vector; may differ from it where STEP is 1
 //   void dot_both(sums *first, sums *second, const int8_t *weights, const int8_t *second_weights, const uint8_t *codes)
 //                                             GROUP quads
 // A way whose vectors hold several panels defines PANELS_AT_ONCE as their number and
@@ -341,7 +341,8 @@ void GEMM_NAME(const at_gemm *a) {
 
 TILE_CODE uint32_t CEILING_NAME(size_t iterations) {
   enum { CHAINS = TILE_SUMS * TILE_VECTORS, PRODUCTS = CHAINS * ROWS_AT_ONCE * GROUP * AT_QUAD * LANES };
-  const int8_t some[GROUP * AT_QUAD * LANES] = {1, 2, 3}, *bytes = some;
+  _Alignas(64) const int8_t some[GROUP * AT_QUAD * LANES] = {1, 2, 3};
+  const int8_t *bytes = some;
   __asm__ volatile("" : "+r"(bytes) : : "memory");
   const weights w = take_weights(bytes, GROUP);
   codes x[ROWS_AT_ONCE];
@@ -350,7 +351,11 @@ TILE_CODE uint32_t CEILING_NAME(size_t iterations) {
   UNROLLED for (int i = 0; i < CHAINS; i++) sum[i] = begin(0);
   for (size_t n = 0; n < iterations * AT_CEILING_PRODUCTS / PRODUCTS; n++) {
     if (IN_STEP) {
-      UNROLLED for (int i = 0; i < CHAINS; i += 2) dot_both(sum + i, sum + i + 1, bytes, bytes, (const uint8_t *)bytes);
+      UNROLLED for (int i = 0; i < CHAINS; i += 2) {
+        // Otherwise a compiler might take the same product once for all chains.
+        __asm__ volatile("" : "+r"(bytes));
+        dot_both(sum + i, sum + i + 1, bytes, bytes, (const uint8_t *)bytes);
+      }
       continue;
     }
     UNROLLED for (int i = 0; i < CHAINS; i++) {

@@ -18,7 +18,7 @@ package enum KernelChoiceError: Error, Equatable, CustomStringConvertible {
 }
 
 extension KernelTable {
-  /// Every name that some processor knows, from the slowest to the fastest.
+  /// Every name that some processor knows.
   private static let names = [
     "oracle", "portable", "sse41", "avx2", "avx2single", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm",
   ]
