@@ -34,6 +34,7 @@ import Testing
   @Test func repetitionsBeyondReasonAreRefused() throws {
     let folder = try TemporaryFolder()
     try expectRefusal(
-      .audiotoken, ["bench", "--repetitions", "0"], exitCode: 64, naming: "--repetitions is 0", leavingEmpty: folder.path)
+      .audiotoken, ["bench", "--repetitions", "0"], exitCode: 64, naming: "--repetitions is 0",
+      leavingEmpty: folder.path)
   }
 }
