@@ -2,7 +2,7 @@ import Kernels
 import Testing
 
 @Suite struct CeilingTests {
-  @Test("What kernels are compared with in benchmarks runs on every processor, and twice as long for twice the work")
+  @Test("What kernels are compared with in benchmarks runs on every processor, and adds up twice as much when asked to")
   func ceilings() {
     for table in KernelTable.available {
       guard let ceilings = table.ceilings else { continue }
