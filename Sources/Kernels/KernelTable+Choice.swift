@@ -65,7 +65,7 @@ extension KernelTable {
       quantizeRows: at_quantize_rows_sse41,
       gemmInt8: at_gemm_int8_sse41,
       gemmInt8Pairs: at_gemm_int8_pairs_sse41,
-      gemmInt8Fours: at_gemm_int8_pairs_sse41,
+      gemmInt8Fours: at_gemm_int8_fours_sse41,
       gemmFloat32: at_gemm_float32_sse41,
       gemmFloat16: at_gemm_float16_sse41,
       winogradInputs: at_winograd_inputs_sse41,
@@ -82,7 +82,7 @@ extension KernelTable {
       attentionPack: at_attention_pack_sse41,
       attentionInt8: at_attention_int8_sse41,
       ceilings: (
-        at_ceiling_int8_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int16_sse41
+        at_ceiling_int8_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int8_fours_sse41, at_ceiling_int16_sse41
       ))
 
     static let avx2 = KernelTable(

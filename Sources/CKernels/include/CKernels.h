@@ -288,6 +288,7 @@ AT_DECLARE_WINOGRAD(avxvnni)
 AT_DECLARE_WINOGRAD(avx512vnni)
 void at_attention_avx512vnni(const at_attention *);
 void at_gemm_int8_pairs_sse41(const at_gemm *);
+void at_gemm_int8_fours_sse41(const at_gemm *);
 void at_gemm_int8_pairs_avx2(const at_gemm *);
 void at_gemm_int8_pairs_avx2single(const at_gemm *);
 void at_gemm_int8_fours_avx2(const at_gemm *);
@@ -308,6 +309,7 @@ enum { AT_CEILING_PRODUCTS = 256 };
 #if defined(__x86_64__)
 uint32_t at_ceiling_int8_sse41(size_t iterations);
 uint32_t at_ceiling_int8_pairs_sse41(size_t iterations);
+uint32_t at_ceiling_int8_fours_sse41(size_t iterations);
 uint32_t at_ceiling_int16_sse41(size_t iterations);
 uint32_t at_ceiling_int8_pairs_avx2(size_t iterations);
 uint32_t at_ceiling_int8_pairs_avx2single(size_t iterations);
