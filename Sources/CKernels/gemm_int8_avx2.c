@@ -4,7 +4,8 @@
 #include "lanes_avx2.h"
 
 #define GEMM_NAME at_gemm_int8_avx2
-enum { TILE_ROWS = 6, TILE_VECTORS = 2, RUN_INPUTS = 320, RUN_TILES = 8, HALVES = 2 };
+#define TILE_VECTORS 2
+enum { TILE_ROWS = 6, RUN_INPUTS = 320, RUN_TILES = 8, HALVES = 2 };
 
 typedef int16_t wide_row[HALVES][RUN_INPUTS / HALVES];
 

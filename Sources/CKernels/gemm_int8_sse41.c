@@ -4,41 +4,34 @@
 #include "lanes_sse41.h"
 
 #define GEMM_NAME at_gemm_int8_sse41
-#define CEILING_NAME at_ceiling_int8_sse41
-#define GEMM_TARGET KERNEL_TARGET
-#define TILE_ROWS 4
 #define TILE_VECTORS 1
-enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0 };
+enum { TILE_ROWS = 6, RUN_INPUTS = 320, RUN_TILES = 16, HALVES = 2 };
 
-typedef struct {
-  pairs8 even, odd;
-} weights;
-typedef struct {
-  pair even, odd;
-} codes;
-typedef integers sums;
+typedef int16_t wide_row[HALVES][RUN_INPUTS / HALVES];
 
-KERNEL_INLINE __m128i even_bytes(__m128i x) { return _mm_srai_epi16(_mm_slli_epi16(x, 8), 8); }
-KERNEL_INLINE __m128i odd_bytes(__m128i x) { return _mm_srai_epi16(x, 8); }
-
-KERNEL_INLINE weights take_weights(const int8_t *x, int quads) {
+KERNEL_INLINE __m128i widened(__m128i x, int half) { return _mm_srai_epi16(half == 0 ? _mm_slli_epi16(x, 8) : x, 8); }
+KERNEL_INLINE pairs8 widen_weights(const int8_t *x, int half) {
   const integers w = load_integers((const int32_t *)x);
-  return (weights){{even_bytes(w.low), even_bytes(w.high)}, {odd_bytes(w.low), odd_bytes(w.high)}};
+  return (pairs8){widened(w.low, half), widened(w.high, half)};
 }
 
-KERNEL_INLINE codes take_codes(const uint8_t *x, int quads) {
-  int32_t quad;
-  __builtin_memcpy(&quad, x, sizeof quad);
-  const __m128i both = _mm_set1_epi32(quad);
-  return (codes){_mm_and_si128(both, _mm_set1_epi16(0xff)), _mm_srli_epi16(both, 8)};
+KERNEL_INLINE void widen_codes(const uint8_t *x, size_t inputs, int32_t zero, wide_row to) {
+  enum { BYTES = 32 };
+  const shorts zeros_of_row = all_shorts((int16_t)zero);
+  const __m128i low_bytes = _mm_set1_epi16(0xff);
+  size_t i = 0;
+  for (; i + BYTES <= inputs; i += BYTES) {
+    const integers both = load_integers((const int32_t *)(x + i));
+    const shorts even = {_mm_and_si128(both.low, low_bytes), _mm_and_si128(both.high, low_bytes)};
+    const shorts odd = {_mm_srli_epi16(both.low, 8), _mm_srli_epi16(both.high, 8)};
+    store_shorts(to[0] + i / 2, subtract_shorts(even, zeros_of_row));
+    store_shorts(to[1] + i / 2, subtract_shorts(odd, zeros_of_row));
+  }
+  for (; i < inputs; i += 2) {
+    to[0][i / 2] = (int16_t)(x[i] - zero);
+    to[1][i / 2] = (int16_t)(x[i + 1] - zero);
+  }
 }
 
-KERNEL_INLINE sums begin(size_t inputs) { return zeros(); }
-KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
-  return add_products(add_products(sum, w.even, x.even), w.odd, x.odd);
-}
-KERNEL_INLINE integers total(sums sum) { return sum; }
-KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(x->even), "+x"(x->odd)); }
-
-#include "gemm_int8.h"
+#include "gemm_int8_wide.h"
 #endif

@@ -4,7 +4,7 @@
 // some panels by some inputs.
 // Included once, after its lanes and a file's
 //   GEMM_NAME
-//   TILE_ROWS, TILE_VECTORS       of a tile, whose sums stay in registers: 6 and 2
+//   TILE_ROWS, TILE_VECTORS       of a tile, whose sums stay in registers: 6, and 1 or 2
 //   RUN_INPUTS, RUN_TILES         of a run: inputs, and tiles side by side
 //   HALVES                        of a quad: 2
 //   int16_t wide_row[HALVES][RUN_INPUTS / HALVES]      a row's codes less its zero, as pairs: of even bytes, of odd ones
@@ -163,10 +163,14 @@ typedef void (*tiles)(const at_gemm *, run, memory *);
 #define TILES_OF(vectors) \
   TILES(1, vectors) TILES(2, vectors) TILES(3, vectors) TILES(4, vectors) TILES(5, vectors) TILES(6, vectors)
 TILES_OF(1)
+#if TILE_VECTORS == 2
 TILES_OF(2)
+#endif
 static const tiles tiles_of[TILE_VECTORS][TILE_ROWS] = {
   {tiles_1_1, tiles_2_1, tiles_3_1, tiles_4_1, tiles_5_1, tiles_6_1},
+#if TILE_VECTORS == 2
   {tiles_1_2, tiles_2_2, tiles_3_2, tiles_4_2, tiles_5_2, tiles_6_2},
+#endif
 };
 
 // What the run that comes after reads of weights, where it has as many panels; `tiles` of rows fetch them.

@@ -162,6 +162,22 @@ KERNEL_INLINE integers subtract_times(integers x, integers a, int32_t n) {
 KERNEL_INLINE integers add_products(integers sum, pairs8 a, pair x) {
   return add_integers(sum, (integers){_mm_madd_epi16(a.low, x), _mm_madd_epi16(a.high, x)});
 }
+#define ADD_PRODUCTS_IN_STEP
+// As lanes.h has it. Compilers put off the sums of several rows until registers run out.
+KERNEL_INLINE void add_products_each(const int count, integers *sum, const pairs8 *w, const void *x) {
+  UNROLLED for (int v = 0; v < count; v++) {
+    __m128i low, high;
+    __asm__("movd %6, %3\n\t"
+            "pshufd $0, %3, %3\n\t"
+            "movdqa %4, %2\n\t"
+            "pmaddwd %3, %2\n\t"
+            "pmaddwd %5, %3\n\t"
+            "paddd %2, %0\n\t"
+            "paddd %3, %1"
+            : "+x"(sum[v].low), "+x"(sum[v].high), "=&x"(low), "=&x"(high)
+            : "x"(w[v].low), "x"(w[v].high), "m"(*(const char(*)[sizeof(int32_t)])x));
+  }
+}
 KERNEL_INLINE void hide_pairs(pairs8 *x) { __asm__ volatile("" : "+x"(x->low), "+x"(x->high)); }
 KERNEL_INLINE floats to_float(integers x) { return (floats){_mm_cvtepi32_ps(x.low), _mm_cvtepi32_ps(x.high)}; }
 

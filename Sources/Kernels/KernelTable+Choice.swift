@@ -82,7 +82,7 @@ extension KernelTable {
       attentionPack: at_attention_pack_sse41,
       attentionInt8: at_attention_int8_sse41,
       ceilings: (
-        at_ceiling_int8_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int8_fours_sse41, at_ceiling_int16_sse41
+        at_ceiling_int16_sse41, at_ceiling_int8_pairs_sse41, at_ceiling_int8_fours_sse41, at_ceiling_int16_sse41
       ))
 
     static let avx2 = KernelTable(

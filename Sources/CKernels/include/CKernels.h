@@ -307,7 +307,6 @@ void at_gemm_int8_i8mm(const at_gemm *);
 // is returned means nothing.
 enum { AT_CEILING_PRODUCTS = 256 };
 #if defined(__x86_64__)
-uint32_t at_ceiling_int8_sse41(size_t iterations);
 uint32_t at_ceiling_int8_pairs_sse41(size_t iterations);
 uint32_t at_ceiling_int8_fours_sse41(size_t iterations);
 uint32_t at_ceiling_int16_sse41(size_t iterations);
