@@ -64,8 +64,9 @@ struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: """
-      Which int8 codes may lie side by side: any (full), or those that AVX2 and SSE4.1 multiply faster (pairs) and fastest \
-      (fours); by default the fastest that adds at most 3 dB to the weights' error, which is full with weights that nobody trained.
+      Which int8 codes may lie side by side: any (full), or those that AVX2 and SSE4.1 multiply faster (pairs) and \
+      fastest (fours); by default the fastest that adds at most 3 dB to the weights' error, which is full with weights that \
+      nobody trained.
       """)
   var codes: CodeForm?
 

@@ -34,7 +34,8 @@ KERNEL_INLINE sums dot(sums sum, weights w, codes x, int quad) {
   return add_products(sum, add_shorts(first, second), ones());
 }
 KERNEL_INLINE integers total(sums sum) { return sum; }
-KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+x"(x->first), "+x"(x->second)); }
+// In memory: in registers there is no room beside the sums of a ceiling, and a kernel's are not there either.
+KERNEL_INLINE void hide(codes *x) { __asm__ volatile("" : "+m"(*x)); }
 
 #include "gemm_int8.h"
 #endif

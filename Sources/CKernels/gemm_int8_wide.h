@@ -4,17 +4,28 @@
 // some panels by some inputs.
 // Included once, after its lanes and a file's
 //   GEMM_NAME
-//   TILE_ROWS, TILE_VECTORS       of a tile, whose sums stay in registers: 6, and 1 or 2
-//   RUN_INPUTS, RUN_TILES         of a run: inputs, and tiles side by side
-//   HALVES                        of a quad: 2
-//   int16_t wide_row[HALVES][RUN_INPUTS / HALVES]      a row's codes less its zero, as pairs: of even bytes, of odd ones
-//   pairs8 widen_weights(const int8_t *, int half)     the same of the eight outputs of a panel's quad
-//   void widen_codes(const uint8_t *, size_t inputs, int32_t zero, wide_row)
+//   TILE_VECTORS                                     of a tile of TILE_ROWS rows, whose sums stay in registers: 1 or 2
+//   pairs8 widen_weights(const int8_t *, int half)   the even or the odd bytes of a panel's quad, as pairs
+//   void split_codes(const uint8_t *, shorts *even, shorts *odd)   of BLOCK_CODES codes
 #include "lanes.h"
 #include "gemm_tiles.h"
 
+#if TILE_VECTORS != 1 && TILE_VECTORS != 2
+#error "TILE_VECTORS must be 1 or 2"
+#endif
+enum {
+  TILE_ROWS = 6,
+  HALVES = 2,       // of a quad
+  BLOCK_CODES = 32, // whose halves fill a vector each
+  RUN_INPUTS = 320,
+  RUN_PANELS = 16,
+  RUN_TILES = RUN_PANELS / TILE_VECTORS, // side by side
+  HALF_BYTES = LANES * 2 * sizeof(int16_t),
+};
 _Static_assert(TILE_ROWS <= MOST_TILE_ROWS, "");
-enum { RUN_PANELS = RUN_TILES * TILE_VECTORS, HALF_BYTES = LANES * 2 * sizeof(int16_t) };
+
+// A row's codes less its zero, as pairs: of even bytes, of odd ones.
+typedef int16_t wide_row[HALVES][RUN_INPUTS / HALVES];
 
 // Panels from `panel` on, inputs from `input` on, of one tap, by the rows first..<end.
 typedef struct {
@@ -35,7 +46,19 @@ typedef struct {
 
 typedef enum { AS_THEY_LIE, TO_WIDEN, WIDENED } weights_state;
 
-// Adds the products of a tile's rows and vectors. `raw` are the first vector's weights, `wide` is where both vectors' are,
+KERNEL_INLINE void widen_codes(const uint8_t *x, size_t inputs, int32_t zero, wide_row to) {
+  const shorts zeros_of_row = all_shorts((int16_t)zero);
+  size_t i = 0;
+  for (; i + BLOCK_CODES <= inputs; i += BLOCK_CODES) {
+    shorts even, odd;
+    split_codes(x + i, &even, &odd);
+    store_shorts(to[0] + i / HALVES, subtract_shorts(even, zeros_of_row));
+    store_shorts(to[1] + i / HALVES, subtract_shorts(odd, zeros_of_row));
+  }
+  for (; i < inputs; i++) to[i % HALVES][i / HALVES] = (int16_t)(x[i] - zero);
+}
+
+// Adds the products of a tile's rows and vectors. `raw` are the first vector's weights, `wide` is where those of all are,
 // or go, when widened.
 KERNEL_INLINE void multiply(const weights_state state, const int rows, const int vectors, size_t panel_bytes,
                             size_t inputs, const wide_row *x, const int8_t *raw, int8_t *wide,

@@ -11,6 +11,13 @@ import Testing
     try #require(object[key] as? [[String: Any]])
   }
 
+  /// How far a reading of resident memory may be off where Linux (from 6.2 on, for some years) counts pages processor by
+  /// processor and adds them up in batches: the kernel's batch is 32, or twice the processors if that is more.
+  private static let uncounted: Int = {
+    let processors = sysconf(Int32(_SC_NPROCESSORS_CONF))
+    return processors * max(32, 2 * processors) * sysconf(Int32(_SC_PAGESIZE))
+  }()
+
   private func integer(_ object: [String: Any], _ key: String) throws -> Int { try #require(object[key] as? Int) }
 
   @Test func thePlanNamesAllStagesAndItsPeakIsTheirLargest() throws {
@@ -32,25 +39,25 @@ import Testing
       #expect(try integer(plan, "arena_bytes") == integer(run, "arena_bytes"), "\(plan["stage"] ?? "")")
     }
     let (peak, expected) = (try integer(object, "measured_peak_bytes"), try integer(object, "planned_peak_bytes"))
-    #expect(peak <= expected, "\(peak) bytes, planned \(expected)")
+    #expect(peak <= expected + 2 * Self.uncounted, "\(peak) bytes, planned \(expected)")
     #expect(try stages(object, "samples").count > 10)
   }
 
   @Test("The least memory that is named is enough for the same picture, and is not exceeded", arguments: [1, 2, 16])
   func leastMemory(threads: Int) throws {
     let folder = try TemporaryFolder()
-    let threads = ["--threads", "\(threads)"]
+    let ofThreads = ["--threads", "\(threads)"]
     func generate(_ name: String, _ options: [String]) throws -> Int {
       let arguments = ["generate", try TinyModel.shared.model, TinyModel.sound, "-o", folder / name, "--steps", "2"]
       return try integer(
         try parseObject(try succeed(.audiotoken, arguments + ["--json"] + options).output), "peak_resident_bytes")
     }
-    // As in the refusal of less: what another run begins with differs by some pages.
-    let least = try integer(try plan(threads), "least_bytes") + 1_000_000
+    // What another run begins with differs by some pages.
+    let least = try integer(try plan(ofThreads), "least_bytes") + 1_000_000 + Self.uncounted
     _ = try generate("free.png", [])
-    let peak = try generate("least.png", threads + ["--max-ram", "\(least)"])
+    let peak = try generate("least.png", ofThreads + ["--max-ram", "\(least)"])
     #expect(try bytes(folder / "least.png") == bytes(folder / "free.png"))
-    #expect(peak <= least, "\(peak) bytes")
+    #expect(peak <= least + Self.uncounted, "\(peak) bytes, promised \(least)")
   }
 
   @Test func tooLittleMemoryIsRefusedAtOnceWithWhatWouldDo() throws {
