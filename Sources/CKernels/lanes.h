@@ -14,8 +14,9 @@ KERNEL_INLINE void add_products_each(const int count, integers *sum, const pairs
 #endif
 
 // ReferenceMath.exp of `count` vectors in step: one alone is a chain too long for a processor to look past.
+enum { MOST_IN_STEP = 8 }; // vectors
 KERNEL_INLINE void exp_each(const int count, floats *v) {
-  floats shifted[4], f[4], p[4];
+  floats shifted[MOST_IN_STEP], f[MOST_IN_STEP], p[MOST_IN_STEP];
 #define EACH UNROLLED for (int i = 0; i < count; i++)
   EACH v[i] = lesser(all(88), greater(all(-87), v[i]));
   EACH shifted[i] = add(mul(v[i], all(1.44269504f)), all(rounding_magic));
@@ -66,24 +67,38 @@ KERNEL_INLINE void weight_each(const int count, shorts *v) {
 #undef EACH
 }
 
-// ReferenceMath.silu
-KERNEL_INLINE floats silu(floats x) { return divide(x, add(all(1), exp_of(negative(x)))); }
+#define EACH UNROLLED for (int i = 0; i < count; i++)
+// ReferenceMath.silu of `count` vectors in step, as all below.
+KERNEL_INLINE void silu_each(const int count, floats *x) {
+  floats e[MOST_IN_STEP];
+  EACH e[i] = negative(x[i]);
+  exp_each(count, e);
+  EACH x[i] = divide(x[i], add(all(1), e[i]));
+}
 
 // ReferenceMath.quickGELU
-KERNEL_INLINE floats quick_gelu(floats x) { return divide(x, add(all(1), exp_of(mul(all(-1.702f), x)))); }
+KERNEL_INLINE void quick_gelu_each(const int count, floats *x) {
+  floats e[MOST_IN_STEP];
+  EACH e[i] = mul(all(-1.702f), x[i]);
+  exp_each(count, e);
+  EACH x[i] = divide(x[i], add(all(1), e[i]));
+}
 
 // ReferenceMath.gelu
-KERNEL_INLINE floats gelu(floats x) {
-  const floats a = magnitude(x);
-  floats u = all(2.3977927e-6f);
-  u = add(mul(u, a), all(-1.0464588e-5f));
-  u = add(mul(u, a), all(6.814575e-5f));
-  u = add(mul(u, a), all(1.8196677e-4f));
-  u = add(mul(u, a), all(8.881295e-4f));
-  u = add(mul(u, a), all(8.656796e-3f));
-  u = add(mul(u, a), all(4.4766475e-2f));
-  u = add(mul(u, a), all(9.9735275e-2f));
-  u = mul(u, a);
-  UNROLLED for (int i = 0; i < 3; i++) u = mul(u, add(u, all(2)));
-  return sub(greater(x, all(0)), divide(mul(all(0.5f), a), add(u, all(1))));
+KERNEL_INLINE void gelu_each(const int count, floats *x) {
+  floats a[MOST_IN_STEP], u[MOST_IN_STEP];
+  EACH a[i] = magnitude(x[i]);
+  EACH u[i] = add(mul(all(2.3977927e-6f), a[i]), all(-1.0464588e-5f));
+  EACH u[i] = add(mul(u[i], a[i]), all(6.814575e-5f));
+  EACH u[i] = add(mul(u[i], a[i]), all(1.8196677e-4f));
+  EACH u[i] = add(mul(u[i], a[i]), all(8.881295e-4f));
+  EACH u[i] = add(mul(u[i], a[i]), all(8.656796e-3f));
+  EACH u[i] = add(mul(u[i], a[i]), all(4.4766475e-2f));
+  EACH u[i] = add(mul(u[i], a[i]), all(9.9735275e-2f));
+  EACH u[i] = mul(u[i], a[i]);
+  UNROLLED for (int power = 0; power < 3; power++) {
+    EACH u[i] = mul(u[i], add(u[i], all(2)));
+  }
+  EACH x[i] = sub(greater(x[i], all(0)), divide(mul(all(0.5f), a[i]), add(u[i], all(1))));
 }
+#undef EACH

@@ -2,32 +2,52 @@
 #pragma once
 #include "lanes.h"
 
-KERNEL void KERNEL_NAME(layer_norm)(const at_layer_norm *a) {
-  for (size_t r = 0; r < a->rows; r++) {
-    float *out = a->out + r * a->columns;
-    const float *x = a->halves ? out : (const float *)a->x + r * a->columns;
-    floats sum = all(0), squares = all(0);
-    if (a->halves) {
-      for (size_t c = 0; c < a->columns; c += 8) {
-        const floats v = load_elements(true, a->x, r * a->columns + c, a->columns - c);
-        store_some(out + c, a->columns - c, v);
-        sum = add(sum, v);
-      }
-    } else {
-      for (size_t c = 0; c < a->columns; c += 8) sum = add(sum, load_some(x + c, a->columns - c));
-    }
-    const floats mean = all(sum_lanes(sum) / (float)a->columns);
-    for (size_t c = 0; c < a->columns; c += 8) {
-      const floats d = sub(load_some(x + c, a->columns - c), mean);
-      // Lanes past the end would add the mean's square.
-      squares = add(squares, c + 8 <= a->columns ? mul(d, d) : keep_lanes(mul(d, d), a->columns - c));
-    }
-    const float variance = sum_lanes(squares) / (float)a->columns;
-    const floats inverse = divide(all(1), square_root(all(variance + a->epsilon)));
-    for (size_t c = 0; c < a->columns; c += 8) {
-      const size_t count = a->columns - c;
-      const floats y = mul(sub(load_some(x + c, count), mean), inverse);
-      store_some(out + c, count, add(mul(y, load_some(a->gamma + c, count)), load_some(a->beta + c, count)));
+enum { NORMED_ROWS = 4 }; // in step: sums of one row alone are a chain too long for a processor to look past
+
+KERNEL_INLINE void norm_rows(const bool halves, const int rows, const at_layer_norm *a, size_t first) {
+  const size_t columns = a->columns;
+  float *out = a->out + first * columns;
+  // f16 is widened to where the results go.
+  const float *x = halves ? out : (const float *)a->x + first * columns;
+  floats sum[NORMED_ROWS], squares[NORMED_ROWS], mean[NORMED_ROWS], inverse[NORMED_ROWS];
+#define EACH UNROLLED for (int r = 0; r < rows; r++)
+  EACH sum[r] = squares[r] = all(0);
+  for (size_t c = 0; c < columns; c += 8) {
+    EACH {
+      const size_t at = (size_t)r * columns + c;
+      const floats v = halves ? load_elements(true, a->x, first * columns + at, columns - c) : load_some(x + at, columns - c);
+      if (halves) store_some(out + at, columns - c, v);
+      sum[r] = add(sum[r], v);
     }
   }
+  EACH mean[r] = all(sum_lanes(sum[r]) / (float)columns);
+  for (size_t c = 0; c < columns; c += 8) {
+    EACH {
+      const floats d = sub(load_some(x + (size_t)r * columns + c, columns - c), mean[r]);
+      // Lanes past the end would add the mean's square.
+      squares[r] = add(squares[r], c + 8 <= columns ? mul(d, d) : keep_lanes(mul(d, d), columns - c));
+    }
+  }
+  EACH inverse[r] = divide(all(1), square_root(all(sum_lanes(squares[r]) / (float)columns + a->epsilon)));
+  for (size_t c = 0; c < columns; c += 8) {
+    const size_t count = columns - c;
+    const floats gamma = load_some(a->gamma + c, count), beta = load_some(a->beta + c, count);
+    EACH {
+      const size_t at = (size_t)r * columns + c;
+      const floats y = mul(sub(load_some(x + at, count), mean[r]), inverse[r]);
+      store_some(out + at, count, add(mul(y, gamma), beta));
+    }
+  }
+#undef EACH
+}
+
+KERNEL_INLINE void norm_all_rows(const bool halves, const at_layer_norm *a) {
+  size_t r = 0;
+  for (; r + NORMED_ROWS <= a->rows; r += NORMED_ROWS) norm_rows(halves, NORMED_ROWS, a, r);
+  for (; r < a->rows; r++) norm_rows(halves, 1, a, r);
+}
+
+KERNEL void KERNEL_NAME(layer_norm)(const at_layer_norm *a) {
+  if (a->halves) norm_all_rows(true, a);
+  else norm_all_rows(false, a);
 }
