@@ -45,9 +45,15 @@ KERNEL_INLINE floats scale_by_power(floats x, floats shifted) {
 }
 
 KERNEL_INLINE __mmask16 lanes_below(size_t count) { return (__mmask16)(count >= LANES ? 0xffff : (1u << count) - 1); }
-// Up to 16 floats, zero in the lanes beyond `count`; touches no memory beyond them.
-KERNEL_INLINE floats load_some(const float *x, size_t count) { return _mm512_maskz_loadu_ps(lanes_below(count), x); }
-KERNEL_INLINE void store_some(float *x, size_t count, floats v) { _mm512_mask_storeu_ps(x, lanes_below(count), v); }
+// Up to 16 floats, zero in the lanes beyond `count`; touches no memory beyond them. Most often there are 16, which take
+// less time without a mask.
+KERNEL_INLINE floats load_some(const float *x, size_t count) {
+  return count >= LANES ? load_floats(x) : _mm512_maskz_loadu_ps(lanes_below(count), x);
+}
+KERNEL_INLINE void store_some(float *x, size_t count, floats v) {
+  if (count >= LANES) store_floats(x, v);
+  else _mm512_mask_storeu_ps(x, lanes_below(count), v);
+}
 
 KERNEL_INLINE floats load_halves(const uint16_t *x) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)x)); }
 KERNEL_INLINE void store_halves(uint16_t *x, floats v) {
