@@ -246,6 +246,11 @@ KERNEL_INLINE void fetch_weights(const at_gemm *p, size_t panel, size_t first, s
   for (size_t at = 0; at < width * AT_PANEL; at += LINE) __builtin_prefetch(w + at, 0, 2);
 }
 
+// To the second cache, as the codes of all places, which each run of outputs reads, are more than it holds.
+KERNEL_INLINE void fetch_codes(const int16_t *codes, size_t count) {
+  for (size_t at = 0; at < count; at += LINE / sizeof *codes) __builtin_prefetch(codes + at, 0, 2);
+}
+
 KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {
   const at_gemm product = a->product, *p = &product;
   const size_t tiles = p->row_count, half = tiles / 2, panels = AT_WINOGRAD_OUTPUTS / AT_PANEL;
@@ -263,12 +268,16 @@ KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {
       for (size_t place = 0; place < SIDE * SIDE; place++) {
         if (next_panel < last_panel(p)) fetch_weights(p, next_panel, next, chunk_width(a, next), place);
         const int16_t *codes = a->codes + at_winograd_place(tiles, p->inputs, first, place);
+        const bool begins_anew = is_last && place + 1 == SIDE * SIDE;
+        const int16_t *following = begins_anew ? a->codes : a->codes + at_winograd_place(tiles, p->inputs, first, place + 1);
         const float *steps = a->steps + (SIDE * SIDE * (first / AT_WINOGRAD_CHANNELS) + place) * tiles;
         const int16_t *weights = s.weights + place * PLACE_WEIGHTS;
         float *sums = s.sums + place * place_sums(tiles);
         for (size_t way = 0; way < ways; way++) {
           const size_t begin = a->tile_begin + way * half, end = joined ? tiles : a->tile_end + way * half;
           for (size_t tile = begin; tile < end; tile += CODED_ROWS) {
+            const size_t rows = end - tile < CODED_ROWS ? end - tile : CODED_ROWS;
+            fetch_codes(following + tile * width, rows * width);
             if (first == 0) multiply_tiles(true, codes, steps, tile, end, width, weights, sums);
             else multiply_tiles(false, codes, steps, tile, end, width, weights, sums);
           }
