@@ -2,6 +2,7 @@
 // left over where keys or channels are no multiples of LANES, and maxima and sums of a query stay in its lane. Written
 // in the lanes of the instruction set whose header comes before, with
 //   floats mul_by(floats, const float *)  by one number in memory
+//   floats load_reversed(const float *last, size_t count)  last[0], last[-1] and so on; touches no more than `count`
 //   VECTORS                               of queries
 #pragma once
 #include "lanes.h"
@@ -85,6 +86,17 @@ KERNEL static void take_float_queries(const at_attention *a, const float_block *
   }
 }
 
+// Adds the gated bias to the scores of a key, the `j`th of the tile.
+KERNEL_INLINE void add_bias(const at_attention *a, const float_block *b, const float_tile *t, size_t j, float *scores) {
+  UNROLLED for (size_t i = 0; i < QUERIES; i += LANES) {
+    if (i >= b->count) break;
+    const ptrdiff_t distance = (ptrdiff_t)(t->first + j) - (ptrdiff_t)(a->first_query + b->first + i);
+    const floats bias = load_reversed(a->bias + distance, b->count - i);
+    const floats gated = mul(load_some(a->gate + b->first + i, b->count - i), bias);
+    store_floats(scores + i, add(load_floats(scores + i), gated));
+  }
+}
+
 // scores: [TILE][QUERIES]
 KERNEL static void score_by_query(const at_attention *a, const float_block *b, const float_tile *t, float *scores) {
   const floats scale = all(a->scale);
@@ -106,6 +118,7 @@ KERNEL static void score_by_query(const at_attention *a, const float_block *b, c
         store_floats(scores + (j + (size_t)k) * QUERIES + v * LANES, mul(sum[k][v], scale));
     }
   }
+  for (size_t j = 0; a->bias && j < t->count; j++) add_bias(a, b, t, j, scores + j * QUERIES);
 }
 
 // Turns a vector's scores into weights, still to be divided by their sum; returns what the sums so far are to be scaled

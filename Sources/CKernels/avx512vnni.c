@@ -11,7 +11,7 @@ enum { CODED_ROWS = 8, VECTORS = 2 }; // of a tile of registers
 #include "winograd.h"
 
 KERNEL void KERNEL_NAME(attention)(const at_attention *a) {
-  if (a->causal || a->bias || !fills_lanes(a->queries)) at_attention_avx2(a);
+  if (a->causal || !fills_lanes(a->queries)) at_attention_avx2(a);
   else attend_by_query(a);
 }
 #endif

@@ -55,6 +55,13 @@ KERNEL_INLINE void store_some(float *x, size_t count, floats v) {
   else _mm512_mask_storeu_ps(x, lanes_below(count), v);
 }
 
+// last[0], last[-1] and so on, up to 16; zero in the lanes beyond `count`, whose memory is not touched.
+KERNEL_INLINE floats load_reversed(const float *last, size_t count) {
+  const __mmask16 existing = (__mmask16)~lanes_below(count >= LANES ? 0 : LANES - count);
+  const __m512i reversed = _mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  return _mm512_permutexvar_ps(reversed, _mm512_maskz_loadu_ps(existing, last - (LANES - 1)));
+}
+
 KERNEL_INLINE floats load_halves(const uint16_t *x) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)x)); }
 KERNEL_INLINE void store_halves(uint16_t *x, floats v) {
   _mm256_storeu_si256((__m256i *)x, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
