@@ -85,26 +85,40 @@ KERNEL_INLINE void transform_tile(const at_gemm *p, size_t tile, size_t first, s
 // Sixteen sums, to be added up as the oracle does.
 enum { SUM_VECTORS = 16 / LANES };
 
-KERNEL_INLINE float code_place(const float *v, size_t width, float growth, int16_t *codes) {
-  floats sum[SUM_VECTORS], greatest = all(0);
-  UNROLLED for (int j = 0; j < SUM_VECTORS; j++) sum[j] = all(0);
+enum { CODED_PLACES = 4 }; // in step: sums of one place alone are a chain too long for a processor to look past
+
+// The codes of some places of a tile, from the `first`th on, each to `codes` from its own on, and their steps.
+KERNEL_INLINE void code_places(const places *v, size_t first, size_t width, int16_t *const *codes, float *steps) {
+  floats sum[CODED_PLACES][SUM_VECTORS], greatest[CODED_PLACES], inverse[CODED_PLACES];
+#define EACH UNROLLED for (size_t p = 0; p < CODED_PLACES; p++)
+  EACH {
+    greatest[p] = all(0);
+    UNROLLED for (int j = 0; j < SUM_VECTORS; j++) sum[p][j] = all(0);
+  }
   for (size_t c = 0; c < width; c += 16) {
-    UNROLLED for (int j = 0; j < SUM_VECTORS; j++) {
-      const floats size = magnitude(load_floats(v + c + LANES * j));
-      sum[j] = add(sum[j], size);
-      greatest = greater(size, greatest);
+    EACH UNROLLED for (int j = 0; j < SUM_VECTORS; j++) {
+      const floats size = magnitude(load_floats(v->of[first + p] + c + LANES * j));
+      sum[p][j] = add(sum[p][j], size);
+      greatest[p] = greater(size, greatest[p]);
     }
   }
-  const float by_sum = sum_of_sixteen(sum) * (growth * 0x1p-24f), by_greatest = greatest_lane(greatest) / 32767;
-  const float step = by_sum > by_greatest ? by_sum : by_greatest;
-  const bool usable = step > 1e-30f;
-  const floats inverse = all(usable ? 1 / step : 0);
-  for (size_t c = 0; c < width; c += 2 * LANES) {
-    const floats low = add(mul(load_floats(v + c), inverse), all(rounding_magic));
-    const floats high = add(mul(load_floats(v + c + LANES), inverse), all(rounding_magic));
-    store_shorts(codes + c, narrow(integers_of(low), integers_of(high)));
+  EACH {
+    const float growth = side_growth[(first + p) / SIDE] * side_growth[(first + p) % SIDE];
+    const float by_sum = sum_of_sixteen(sum[p]) * (growth * 0x1p-24f), by_greatest = greatest_lane(greatest[p]) / 32767;
+    const float step = by_sum > by_greatest ? by_sum : by_greatest;
+    const bool usable = step > 1e-30f;
+    inverse[p] = all(usable ? 1 / step : 0);
+    steps[p] = usable ? step : 0;
   }
-  return usable ? step : 0;
+  for (size_t c = 0; c < width; c += 2 * LANES) {
+    EACH {
+      const float *of = v->of[first + p] + c;
+      const floats low = add(mul(load_floats(of), inverse[p]), all(rounding_magic));
+      const floats high = add(mul(load_floats(of + LANES), inverse[p]), all(rounding_magic));
+      store_shorts(codes[p] + c, narrow(integers_of(low), integers_of(high)));
+    }
+  }
+#undef EACH
 }
 
 KERNEL void KERNEL_NAME(winograd_inputs)(const at_winograd *a) {
@@ -116,13 +130,14 @@ KERNEL void KERNEL_NAME(winograd_inputs)(const at_winograd *a) {
       const size_t width = chunk_width(a, first);
       transform_tile(p, tile, first, width, &v);
       float *steps = a->steps + SIDE * SIDE * tiles * (first / AT_WINOGRAD_CHANNELS) + tile;
-      for (int i = 0; i < SIDE; i++) {
-        for (int j = 0; j < SIDE; j++) {
-          const size_t place = (size_t)(i * SIDE + j);
-          int16_t *codes = a->codes + at_winograd_place(tiles, p->inputs, first, place) + tile * width;
-          const float step = code_place(v.of[place], width, side_growth[i] * side_growth[j], codes);
-          steps[place * tiles] = step * side_factor[i] * side_factor[j];
-        }
+      for (size_t place = 0; place < SIDE * SIDE; place += CODED_PLACES) {
+        int16_t *codes[CODED_PLACES];
+        float step[CODED_PLACES];
+        UNROLLED for (size_t i = 0; i < CODED_PLACES; i++)
+          codes[i] = a->codes + at_winograd_place(tiles, p->inputs, first, place + i) + tile * width;
+        code_places(&v, place, width, codes, step);
+        UNROLLED for (size_t i = 0; i < CODED_PLACES; i++)
+          steps[(place + i) * tiles] = step[i] * side_factor[(place + i) / SIDE] * side_factor[(place + i) % SIDE];
       }
     }
   }
