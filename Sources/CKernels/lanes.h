@@ -13,8 +13,9 @@ KERNEL_INLINE void add_products_each(const int count, integers *sum, const pairs
 }
 #endif
 
+enum { MOST_IN_STEP = 4 }; // vectors
+
 // ReferenceMath.exp of `count` vectors in step: one alone is a chain too long for a processor to look past.
-enum { MOST_IN_STEP = 8 }; // vectors
 KERNEL_INLINE void exp_each(const int count, floats *v) {
   floats shifted[MOST_IN_STEP], f[MOST_IN_STEP], p[MOST_IN_STEP];
 #define EACH UNROLLED for (int i = 0; i < count; i++)

@@ -87,7 +87,7 @@ enum { SUM_VECTORS = 16 / LANES };
 
 enum { CODED_PLACES = 4 }; // in step: sums of one place alone are a chain too long for a processor to look past
 
-// The codes of some places of a tile, from the `first`th on, each to `codes` from its own on, and their steps.
+// Codes some places of a tile, from the `first`th on: each has its own of `codes` and of `steps`.
 KERNEL_INLINE void code_places(const places *v, size_t first, size_t width, int16_t *const *codes, float *steps) {
   floats sum[CODED_PLACES][SUM_VECTORS], greatest[CODED_PLACES], inverse[CODED_PLACES];
 #define EACH UNROLLED for (size_t p = 0; p < CODED_PLACES; p++)
