@@ -7,7 +7,7 @@ KERNEL void KERNEL_NAME(widen)(const at_widen *a) {
     store_some(a->out + i, a->count - i, load_elements(true, a->x, i, a->count - i));
 }
 
-enum { ACTIVATED = 4 }; // vectors in step: one alone is a chain too long for a processor to look past
+enum { ACTIVATED = MOST_IN_STEP }; // vectors
 
 KERNEL_INLINE void activate_each(const at_activation activation, const int count, floats *x) {
   switch (activation) {

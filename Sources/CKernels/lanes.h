@@ -69,20 +69,24 @@ KERNEL_INLINE void weight_each(const int count, shorts *v) {
 }
 
 #define EACH UNROLLED for (int i = 0; i < count; i++)
-// ReferenceMath.silu of `count` vectors in step, as all below.
+// x / (1 + e^z) of `count` vectors in step, as all below.
+KERNEL_INLINE void divide_by_exp_each(const int count, floats *x, floats *z) {
+  exp_each(count, z);
+  EACH x[i] = divide(x[i], add(all(1), z[i]));
+}
+
+// ReferenceMath.silu
 KERNEL_INLINE void silu_each(const int count, floats *x) {
-  floats e[MOST_IN_STEP];
-  EACH e[i] = negative(x[i]);
-  exp_each(count, e);
-  EACH x[i] = divide(x[i], add(all(1), e[i]));
+  floats z[MOST_IN_STEP];
+  EACH z[i] = negative(x[i]);
+  divide_by_exp_each(count, x, z);
 }
 
 // ReferenceMath.quickGELU
 KERNEL_INLINE void quick_gelu_each(const int count, floats *x) {
-  floats e[MOST_IN_STEP];
-  EACH e[i] = mul(all(-1.702f), x[i]);
-  exp_each(count, e);
-  EACH x[i] = divide(x[i], add(all(1), e[i]));
+  floats z[MOST_IN_STEP];
+  EACH z[i] = mul(all(-1.702f), x[i]);
+  divide_by_exp_each(count, x, z);
 }
 
 // ReferenceMath.gelu
