@@ -30,6 +30,8 @@
 //   offsets offsets_of(integers weight_sums)
 //   int32_t zero_factor(int32_t zero)                   of a zero of 0...255
 //   integers take_off(integers products, offsets, const int32_t *factor)   less the sums times that zero
+// A way of one row and one quad at once whose registers have room beside a tile's sums may define STAGGERED: then
+// gemm_int8_staggered.h takes the tiles of full size of a linear layer.
 // A row of panels is taken through all rows before the next: its weights stay in the first cache and are read from the
 // file once.
 #include "gemm_tiles.h"
@@ -141,16 +143,20 @@ TILE_INLINE void multiply(const bool joins, const int rows, const int vectors, c
   }
 }
 
+// Of the outputs of a tile.
+TILE_INLINE void weight_sums(const int vectors, const at_gemm *a, const tile_run *t, offsets sum[TILE_VECTORS]) {
+  const int32_t *first = a->sum + (t->tap * a->panels + t->panel) * AT_PANEL;
+  UNROLLED for (int v = 0; v < vectors; v++) sum[v] = offsets_of(load_integers(first + (size_t)v * LANES));
+}
+
 // The float terms of one tap for the rows of a tile: the sum of (code - zero) * weight, times the row's scale.
 TILE_INLINE void scale_sums(const int rows, const int vectors, const at_gemm *a, const size_t *index,
-                            const tile_run *t, const sums sum[TILE_VECTORS][TILE_SUMS],
-                            floats term[TILE_VECTORS][TILE_ROWS]) {
+                            const tile_run *t, const offsets weight_sum[TILE_VECTORS],
+                            const sums sum[TILE_VECTORS][TILE_SUMS], floats term[TILE_VECTORS][TILE_ROWS]) {
   UNROLLED for (int v = 0; v < vectors; v++) {
-    const offsets weight_sum =
-      offsets_of(load_integers(a->sum + (t->tap * a->panels + t->panel) * AT_PANEL + (size_t)v * LANES));
     UNROLLED for (int r = 0; r < rows; r++) {
       const integers products = total_of(sum[v][r / ROWS_AT_ONCE], r % ROWS_AT_ONCE);
-      const integers centred = take_off(products, weight_sum, t->zeros + index[r]);
+      const integers centred = take_off(products, weight_sum[v], t->zeros + index[r]);
       term[v][r] = mul(to_float(centred), all(a->row_scale[t->tap * a->row_count + index[r]]));
     }
   }
@@ -184,9 +190,11 @@ TILE_INLINE void tile(const product_kind kind, const bool between, const bool jo
     fetch_results(kind, rows, out, panel, (size_t)vectors * LANES);
   }
   sums sum[TILE_VECTORS][TILE_SUMS];
-  floats y[TILE_VECTORS][TILE_ROWS];
   multiply(joins, rows, vectors, a, index, t, sum);
-  scale_sums(rows, vectors, a, index, t, sum, y);
+  offsets weight_sum[TILE_VECTORS];
+  weight_sums(vectors, a, t, weight_sum);
+  floats y[TILE_VECTORS][TILE_ROWS];
+  scale_sums(rows, vectors, a, index, t, weight_sum, sum, y);
   UNROLLED for (int v = 0; v < vectors; v++) {
     UNROLLED for (int r = 0; r < rows; r++) {
       if (between || tap > 0) y[v][r] = add(load_floats(s->of[index[r]][v]), y[v][r]);
@@ -214,6 +222,13 @@ TILE_INLINE void fetch_share(const at_gemm *a, tile_run *t) {
 
 enum { FETCHED_INPUTS = 2048 }; // of eight rows, half of a first cache
 
+#ifdef STAGGERED
+#include "gemm_int8_staggered.h"
+#else
+TILE_INLINE bool is_staggered(const at_gemm *a) { return false; }
+TILE_INLINE void staggered_tiles(const product_kind kind, const at_gemm *a, tile_run t) {}
+#endif
+
 TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, const int rows, const int vectors,
                                const at_gemm *a, tile_run t, totals *s) {
   const size_t step = (size_t)(kind.paired ? rows / 2 : rows);
@@ -221,6 +236,10 @@ TILE_INLINE void tiles_of_kind(const product_kind kind, const bool between, cons
     if (t.fetches_codes) fetch_next_codes(a, kind.paired, rows, t.first, t.end, t.tap, 0, a->inputs);
     tile(kind, between, true, rows, vectors, a, &t, s);
     t.first += step;
+  }
+  if (rows == TILE_ROWS && vectors == TILE_VECTORS && kind.whole && t.first < t.end && is_staggered(a)) {
+    staggered_tiles(kind, a, t);
+    return;
   }
   for (; t.first < t.end; t.first += step) {
     if (rows == TILE_ROWS && t.next) fetch_share(a, &t);

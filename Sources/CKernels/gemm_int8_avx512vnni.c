@@ -10,6 +10,7 @@
 #define TILE_VECTORS 2
 #define PANELS_AT_ONCE 2
 #define ZEROS_BY_PRODUCTS
+#define STAGGERED
 enum { STEP = 1, GROUP = 1, CODE_OFFSET = 0, MOST_INPUTS = 5120 };
 
 typedef __m512i weights, codes;

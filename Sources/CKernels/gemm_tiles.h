@@ -13,16 +13,22 @@ KERNEL_INLINE void rows_of_tile(const at_gemm *a, const bool paired, const int r
   }
 }
 
-// To the first cache: codes of a tap, `count` from `input` on, of the rows of the tile after the one that begins with
-// `first`, if it begins before `end`. For a product's first panels: later ones find them in the second cache.
+// To the first cache: codes of a tap, `count` from `input` on.
+KERNEL_INLINE void fetch_codes(const at_gemm *a, const int rows, const size_t *index, size_t tap, size_t input,
+                               size_t count) {
+  UNROLLED for (int r = 0; r < rows; r++) {
+    const char *x = (const char *)a->rows[tap * a->row_count + index[r]] + input;
+    for (size_t at = 0; at < count; at += LINE) __builtin_prefetch(x + at, 0, 3);
+  }
+}
+
+// Those of the rows of the tile after the one that begins with `first`, if it begins before `end`. For a product's first
+// panels: later ones find them in the second cache.
 KERNEL_INLINE void fetch_next_codes(const at_gemm *a, const bool paired, const int rows, size_t first, size_t end,
                                     size_t tap, size_t input, size_t count) {
   const size_t next = first + (size_t)(paired ? rows / 2 : rows);
   if (next >= end) return;
   size_t index[MOST_TILE_ROWS];
   rows_of_tile(a, paired, rows, next, index);
-  UNROLLED for (int r = 0; r < rows; r++) {
-    const char *x = (const char *)a->rows[tap * a->row_count + index[r]] + input;
-    for (size_t at = 0; at < count; at += LINE) __builtin_prefetch(x + at, 0, 3);
-  }
+  fetch_codes(a, rows, index, tap, input, count);
 }

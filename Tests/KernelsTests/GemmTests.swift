@@ -204,6 +204,21 @@ struct GemmProblem: CustomStringConvertible {
     }
   }
 
+  @Test("Layers of many tiles of rows give the same picture on every processor", arguments: variants)
+  func manyTiles(_ table: KernelTable) {
+    for kind in [GemmProblem.Weights.int8, .int8Pairs, .int8Fours] {
+      for (rows, paired) in [(15, false), (16, false), (29, false), (40, false), (16, true), (24, true), (46, true)] {
+        for (inputs, outputs) in [(4, 32), (12, 70), (36, 64), (320, 33), (2048, 32), (2052, 32)] {
+          let seed = rows + inputs
+          GemmProblem(
+            kind: kind, rows: rows, outputs: outputs, inputs: inputs, bias: rows != 40,
+            residual: GemmProblem.Residual.allCases[seed % 3], padding: rows % 2, paired: paired, seed: seed
+          ).expectAgreement(table)
+        }
+      }
+    }
+  }
+
   @Test("Convolutions give the same picture on every processor", arguments: variants)
   func taps(_ table: KernelTable) {
     for (taps, inputs) in [(9, 4), (9, 64), (9, 1028), (25, 8), (128, 4), (128, 48)] {
