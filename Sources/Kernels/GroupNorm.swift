@@ -97,14 +97,12 @@ extension Run {
           let (lineOfImage, part) = place.quotientAndRemainder(dividingBy: chunks)
           let (line, index) = (image * x.height + lineOfImage, image * parts + place)
           let first = part * Self.chunk
-          var column = 0
-          for map in x.parts {
+          x.eachPart { map, column in
             var arguments = at_channel_sums(
               x: map.rows.row(line * x.width + first), rows: min(Self.chunk, x.width - first), channels: map.channels,
               sum: sums.row(2 * index) + column, square: sums.row(2 * index + 1) + column,
               halves: map.storage == .float16)
             kernels.channelSums(&arguments)
-            column += map.channels
           }
         }
       }

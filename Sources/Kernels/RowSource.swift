@@ -64,14 +64,12 @@ extension Run {
         gamma: gamma, beta: beta, epsilon: epsilon)
       kernels.layerNorm(&arguments)
     case .map(let x):
-      var column = 0
-      for part in x.parts {
+      x.eachPart { part, column in
         // Rows of a part alone are as far apart in `out` as in the part itself; others are taken one by one.
         let run = x.second == nil ? range.count : 1
         for row in stride(from: range.lowerBound, to: range.upperBound, by: run) {
           copy(part.rows, row..<row + run, to: out + (row - range.lowerBound) * x.channels + column)
         }
-        column += part.channels
       }
     case .groupNorm(let x): normalise(x, range, into: out)
     }
@@ -90,8 +88,7 @@ extension Run {
 
   private func normalise(_ x: GroupNormalised, _ range: Range<Int>, into out: UnsafeMutablePointer<Float>) {
     let pixels = x.map.height * x.map.width
-    var column = 0
-    for part in x.map.parts {
+    x.map.eachPart { part, column in
       var first = range.lowerBound
       while first < range.upperBound {
         let image = first / pixels
@@ -104,7 +101,6 @@ extension Run {
         kernels.affine(&arguments)
         first = end
       }
-      column += part.channels
     }
   }
 
@@ -125,13 +121,13 @@ extension Run {
   /// differences to the first.
   /// - Parameter rows: those to take, all by default; where paired, of the first half, with those paired with them.
   package func quantize(_ source: RowSource, rows: Range<Int>? = nil, isPaired: Bool = false) -> QuantizedRows {
-    let half = source.rows / 2
+    let (half, columns) = (source.rows / 2, source.columns)
     let rows = rows ?? 0..<(isPaired ? half : source.rows)
-    let out = quantizedRows(isPaired ? 2 * rows.count : rows.count, source.columns, isPaired: isPaired)
-    let grain = max(1, 16_384 / source.columns)
+    let out = quantizedRows(isPaired ? 2 * rows.count : rows.count, columns, isPaired: isPaired)
+    let grain = max(1, 16_384 / columns)
     // A few rows at a time, which stay in the first cache.
-    let step = max(1, 4096 / source.columns)
-    let piece = step * source.columns
+    let step = max(1, 4096 / columns)
+    let piece = step * columns
     parallel(.quantisation, rows.count, grain: grain, scratch: 2 * piece) { range, scratch in
       if let there = source.there, observer == nil {
         guard isPaired else {
@@ -152,10 +148,10 @@ extension Run {
         let count = min(step, range.upperBound - first)
         let taken = rows.lowerBound + first..<rows.lowerBound + first + count
         compute(source, taken, into: scratch)
-        let plain = Matrix(base: scratch, rows: count, columns: source.columns)
+        let plain = Matrix(base: scratch, rows: count, columns: columns)
         quantize(plain, into: out, at: first)
         guard isPaired else { continue }
-        let paired = Matrix(base: scratch + piece, rows: count, columns: source.columns)
+        let paired = Matrix(base: scratch + piece, rows: count, columns: columns)
         compute(source, half + taken.lowerBound..<half + taken.upperBound, into: paired.base)
         quantize(paired, minus: plain, into: out, at: rows.count + first)
       }

@@ -75,7 +75,11 @@ package struct JoinedMap: @unchecked Sendable {
     self.first = first
     self.second = second
   }
-  package var parts: [FeatureMap] { second.map { [first, $0] } ?? [first] }
+  /// Calls `body` with each map and the channel of this one that is its first.
+  package func eachPart(_ body: (FeatureMap, _ channel: Int) -> Void) {
+    body(first, 0)
+    if let second { body(second, first.channels) }
+  }
   package var images: Int { first.images }
   package var height: Int { first.height }
   package var width: Int { first.width }
