@@ -148,8 +148,9 @@ extension Run {
     let keys = k.rows / images
     let headWidth = q.columns / heads
     precondition(q.columns == heads * headWidth && k.columns == q.columns && v.columns == q.columns)
-    // Larger ones are no faster, and the heap keeps the memory that they take.
-    let block = 2 * Int(AT_ATTENTION_QUERIES)
+    // Keys and values are packed for each block anew; but the heap keeps the memory that large ones take.
+    let group = Int(AT_ATTENTION_QUERIES)
+    let block = min(max(8192 / headWidth / group, 2), 4) * group
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_workspace(block, headWidth)
     parallel(.attention, images * heads * blocks, products: 2 * q.rows * keys * q.columns) { range in
