@@ -2,7 +2,6 @@
 #pragma once
 #include "results.h"
 
-enum { MOST_TILE_ROWS = 8 };
 enum { FETCHED_FROM = 1 << 19 }; // bytes of a matrix that second caches may lose between one block of rows and the next
 
 // The rows of a tile: `rows` from the first on, or in a paired product half as many and those that hold the differences

@@ -34,6 +34,8 @@ KERNEL_INLINE void store_elements(const bool halves, void *x, size_t i, size_t c
   else store_some_halves(first, count, finite);
 }
 
+enum { MOST_TILE_ROWS = 8 };
+
 // What the tiles of a product have in common. Constant where that is worth a copy of the code.
 typedef struct {
   bool paired, halves; // as in at_gemm
@@ -60,16 +62,34 @@ KERNEL_INLINE void result_rows(const product_kind kind, const int rows, const at
   }
 }
 
+// Where they have what is added to them.
+KERNEL_INLINE void residual_rows(const product_kind kind, const int rows, const at_gemm *a, const size_t *index,
+                                 void **residual) {
+  UNROLLED for (int r = 0; r < rows; r++) {
+    const bool second = is_second(kind.paired, rows, r);
+    residual[r] = row_of_map(kind, second, a, index[r], a->residual, a->pair_residual, a->residual_stride);
+  }
+}
+
 enum { LINE = 64 }; // bytes of a line of a cache
 
-// Brings the lines of `count` results, from a panel's first on, while they are computed.
-KERNEL_INLINE void fetch_results(const product_kind kind, const int rows, void *const *out, size_t panel,
-                                 size_t count) {
+// Brings the lines of `count` elements of some rows of a map, from a panel's first on.
+KERNEL_INLINE void fetch_rows(const product_kind kind, const bool to_write, const int rows, void *const *row,
+                              size_t panel, size_t count) {
   const size_t bytes = kind.halves ? sizeof(uint16_t) : sizeof(float);
   UNROLLED for (int r = 0; r < rows; r++) {
-    const char *first = (const char *)out[r] + panel * AT_PANEL * bytes;
-    UNROLLED for (size_t at = 0; at < count * bytes; at += LINE) __builtin_prefetch(first + at, 1, 3);
+    const char *first = (const char *)row[r] + panel * AT_PANEL * bytes;
+    UNROLLED for (size_t at = 0; at < count * bytes; at += LINE) {
+      if (to_write) __builtin_prefetch(first + at, 1, 3);
+      else __builtin_prefetch(first + at, 0, 3);
+    }
   }
+}
+
+// Results, while they are computed.
+KERNEL_INLINE void fetch_results(const product_kind kind, const int rows, void *const *out, size_t panel,
+                                 size_t count) {
+  fetch_rows(kind, true, rows, out, panel, count);
 }
 
 // The end of a matrix product: what is added to a vector of outputs, from a panel's first on, in some rows, and where
@@ -87,11 +107,9 @@ KERNEL_INLINE void store_rows(const product_kind kind, const int rows, const at_
     UNROLLED for (int r = rows / 2; r < rows; r++) y[r] = add(y[r], y[r - rows / 2]);
   }
   if (a->residual) {
-    UNROLLED for (int r = 0; r < rows; r++) {
-      const bool second = is_second(kind.paired, rows, r);
-      const void *x = row_of_map(kind, second, a, index[r], a->residual, a->pair_residual, a->residual_stride);
-      y[r] = add(y[r], load_elements(kind.halves, x, first, count));
-    }
+    void *residual[MOST_TILE_ROWS];
+    residual_rows(kind, rows, a, index, residual);
+    UNROLLED for (int r = 0; r < rows; r++) y[r] = add(y[r], load_elements(kind.halves, residual[r], first, count));
   }
   UNROLLED for (int r = 0; r < rows; r++) store_elements(kind.halves, out[r], first, count, y[r]);
 }

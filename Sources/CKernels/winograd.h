@@ -229,11 +229,28 @@ KERNEL_INLINE void load_tile(const float *sums, size_t stride, floats y[CORE][CO
   }
 }
 
+// Brings the lines of a tile's results, and of what is added to them, while the tile before it is taken.
+KERNEL_INLINE void fetch_tile(const product_kind kind, const at_winograd *a, const at_gemm *p, size_t panel,
+                              size_t tile) {
+  const int ways = kind.paired ? 2 : 1;
+  for (size_t i = 0; i < CORE * CORE; i++) {
+    const size_t pixel = a->pixels[tile] + i / CORE * a->line + i % CORE;
+    const size_t index[2] = {pixel, pixel + p->row_count / 2};
+    void *rows[2];
+    result_rows(kind, ways, p, index, rows);
+    fetch_results(kind, ways, rows, panel, AT_WINOGRAD_OUTPUTS);
+    if (!p->residual || p->residual == p->out) continue;
+    residual_rows(kind, ways, p, index, rows);
+    fetch_rows(kind, false, ways, rows, panel, AT_WINOGRAD_OUTPUTS);
+  }
+}
+
 KERNEL_INLINE void store_tiles(const product_kind kind, const at_winograd *a, const at_gemm *p, size_t panel,
                                const float *sums) {
   const size_t half = p->row_count / 2;
   const int ways = kind.paired ? 2 : 1;
   for (size_t tile = a->tile_begin; tile < a->tile_end; tile++) {
+    if (tile + 1 < a->tile_end) fetch_tile(kind, a, p, panel, tile + 1);
     for (size_t o = 0; o < AT_WINOGRAD_OUTPUTS; o += LANES) {
       floats y[2][CORE][CORE];
       const floats scale = load_floats(p->scale + panel * AT_PANEL + o);
