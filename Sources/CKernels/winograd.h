@@ -177,37 +177,75 @@ KERNEL_INLINE void take_weights_of(const at_gemm *p, size_t panel, size_t first,
   }
 }
 
-// The sums of one place and one chunk, for up to CODED_ROWS tiles: [tiles][AT_WINOGRAD_OUTPUTS]. A row from `end` on is the
-// last once more, and is not kept.
-KERNEL_INLINE void multiply_tiles(const bool is_first, const int16_t *codes, const float *steps, size_t tile,
-                                  size_t end, size_t width, const int16_t *weights, float *sums) {
+// To the second cache, as the codes of all places, which each run of outputs reads, are more than it holds.
+KERNEL_INLINE void fetch_codes(const int16_t *codes, size_t count) {
+  for (size_t at = 0; at < count; at += LINE / sizeof *codes) __builtin_prefetch(codes + at, 0, 2);
+}
+
+// One place and one chunk of channels, of tiles that follow one another.
+typedef struct {
+  const int16_t *codes;     // [tiles][width]
+  const int16_t *following; // the codes that are read next, to be fetched
+  const float *steps;       // [tiles]
+  const int16_t *weights;   // [width / 2][AT_WINOGRAD_OUTPUTS][2]
+  float *sums;              // [tiles][AT_WINOGRAD_OUTPUTS]
+  size_t tiles, width;
+  bool is_first; // whether there are no sums yet
+} place_run;
+
+// Of `rows` tiles from the `tile`th on. A tile that is not there, up to CODED_ROWS, is the last once more, and is not kept.
+KERNEL_INLINE void multiply_tiles(const bool is_first, const size_t width, const place_run *p, size_t tile, size_t rows) {
   const int16_t *x[CODED_ROWS];
-  float step[CODED_ROWS];
-  UNROLLED for (size_t r = 0; r < CODED_ROWS; r++) {
-    const size_t row = tile + r < end ? tile + r : end - 1;
-    x[r] = codes + row * width;
-    step[r] = steps[row];
-  }
+  UNROLLED for (size_t r = 0; r < CODED_ROWS; r++) x[r] = p->codes + (tile + (r < rows ? r : rows - 1)) * width;
   for (size_t o = 0; o < AT_WINOGRAD_OUTPUTS; o += VECTORS * LANES) {
     integers sum[CODED_ROWS][VECTORS];
     UNROLLED for (int r = 0; r < CODED_ROWS; r++) {
       UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] = zeros();
     }
-    for (size_t c = 0; c < width; c += 2) {
+    _Pragma("clang loop unroll_count(2)") for (size_t c = 0; c < width; c += 2) {
       pairs8 w[VECTORS];
       UNROLLED for (int v = 0; v < VECTORS; v++)
-        w[v] = load_pairs(weights + c * AT_WINOGRAD_OUTPUTS + (o + LANES * (size_t)v) * 2);
+        w[v] = load_pairs(p->weights + c * AT_WINOGRAD_OUTPUTS + (o + LANES * (size_t)v) * 2);
       UNROLLED for (int r = 0; r < CODED_ROWS; r++) add_products_each(VECTORS, sum[r], w, x[r] + c);
     }
-    UNROLLED for (int r = 0; r < CODED_ROWS; r++) {
-      if (tile + (size_t)r >= end) break;
-      float *out = sums + (tile + (size_t)r) * AT_WINOGRAD_OUTPUTS + o;
+    UNROLLED for (size_t r = 0; r < CODED_ROWS; r++) {
+      if (r >= rows) break;
+      float *out = p->sums + (tile + r) * AT_WINOGRAD_OUTPUTS + o;
       UNROLLED for (int v = 0; v < VECTORS; v++) {
-        const floats term = mul(to_float(sum[r][v]), all(step[r]));
+        const floats term = mul(to_float(sum[r][v]), all(p->steps[tile + r]));
         store_floats(out + LANES * v, is_first ? term : add(load_floats(out + LANES * v), term));
       }
     }
   }
+}
+
+KERNEL_INLINE void multiply_all_tiles(const bool is_first, const size_t width, const place_run *p) {
+  const place_run copy = *p;
+  size_t tile = 0;
+  for (; tile + CODED_ROWS <= p->tiles; tile += CODED_ROWS) {
+    fetch_codes(copy.following + tile * width, CODED_ROWS * width);
+    multiply_tiles(is_first, width, &copy, tile, CODED_ROWS);
+  }
+  if (tile == p->tiles) return;
+  fetch_codes(copy.following + tile * width, (p->tiles - tile) * width);
+  multiply_tiles(is_first, width, &copy, tile, p->tiles - tile);
+}
+
+// Where the width is a constant, rows lie at constants from one another: one address is enough for all. Functions of
+// their own, so that registers are enough for what they need.
+#define PLACES_OF(name, width)                                                       \
+  __attribute__((noinline)) KERNEL static void multiply_##name(const place_run *p) { \
+    if (p->is_first) multiply_all_tiles(true, width, p);                             \
+    else multiply_all_tiles(false, width, p);                                        \
+  }
+PLACES_OF(whole_chunk, AT_WINOGRAD_CHANNELS)
+PLACES_OF(half_chunk, AT_WINOGRAD_CHANNELS / 2)
+PLACES_OF(part_of_chunk, p->width)
+
+static inline void multiply_place(const place_run *p) {
+  if (p->width == AT_WINOGRAD_CHANNELS) multiply_whole_chunk(p);
+  else if (p->width == AT_WINOGRAD_CHANNELS / 2) multiply_half_chunk(p);
+  else multiply_part_of_chunk(p);
 }
 
 // Floats from the sums of a place to those of the next.
@@ -278,11 +316,6 @@ KERNEL_INLINE void fetch_weights(const at_gemm *p, size_t panel, size_t first, s
   for (size_t at = 0; at < width * AT_PANEL; at += LINE) __builtin_prefetch(w + at, 0, 2);
 }
 
-// To the second cache, as the codes of all places, which each run of outputs reads, are more than it holds.
-KERNEL_INLINE void fetch_codes(const int16_t *codes, size_t count) {
-  for (size_t at = 0; at < count; at += LINE / sizeof *codes) __builtin_prefetch(codes + at, 0, 2);
-}
-
 KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {
   const at_gemm product = a->product, *p = &product;
   const size_t tiles = p->row_count, half = tiles / 2, panels = AT_WINOGRAD_OUTPUTS / AT_PANEL;
@@ -303,16 +336,19 @@ KERNEL void KERNEL_NAME(winograd_products)(const at_winograd *a) {
         const bool begins_anew = is_last && place + 1 == SIDE * SIDE;
         const int16_t *following = begins_anew ? a->codes : a->codes + at_winograd_place(tiles, p->inputs, first, place + 1);
         const float *steps = a->steps + (SIDE * SIDE * (first / AT_WINOGRAD_CHANNELS) + place) * tiles;
-        const int16_t *weights = s.weights + place * PLACE_WEIGHTS;
         float *sums = s.sums + place * place_sums(tiles);
         for (size_t way = 0; way < ways; way++) {
           const size_t begin = a->tile_begin + way * half, end = joined ? tiles : a->tile_end + way * half;
-          for (size_t tile = begin; tile < end; tile += CODED_ROWS) {
-            const size_t rows = end - tile < CODED_ROWS ? end - tile : CODED_ROWS;
-            fetch_codes(following + tile * width, rows * width);
-            if (first == 0) multiply_tiles(true, codes, steps, tile, end, width, weights, sums);
-            else multiply_tiles(false, codes, steps, tile, end, width, weights, sums);
-          }
+          multiply_place(&(place_run){
+            .codes = codes + begin * width,
+            .following = following + begin * width,
+            .steps = steps + begin,
+            .weights = s.weights + place * PLACE_WEIGHTS,
+            .sums = sums + begin * AT_WINOGRAD_OUTPUTS,
+            .tiles = end - begin,
+            .width = width,
+            .is_first = first == 0,
+          });
         }
       }
     }
