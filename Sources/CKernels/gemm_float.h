@@ -4,6 +4,7 @@
 #include "lanes.h"
 
 enum { FLOAT_ROWS = 6 }; // of a tile of VECTORS panels
+_Static_assert(FLOAT_ROWS <= MOST_TILE_ROWS, "");
 
 KERNEL_INLINE floats load_weights(const bool half, const void *weights, size_t i) {
   if (half) return load_halves((const uint16_t *)weights + i * AT_PANEL);

@@ -30,8 +30,8 @@
 //   offsets offsets_of(integers weight_sums)
 //   int32_t zero_factor(int32_t zero)                   of a zero of 0...255
 //   integers take_off(integers products, offsets, const int32_t *factor)   less the sums times that zero
-// A way of one row and one quad at once whose registers have room beside a tile's sums may define STAGGERED: then
-// gemm_int8_staggered.h takes the tiles of full size of a linear layer.
+// A way of one row and one quad at once that joins panels, and whose registers have room beside a tile's sums, may define
+// STAGGERED: then gemm_int8_staggered.h takes the whole tiles of a linear layer of few inputs, but the first.
 // A row of panels is taken through all rows before the next: its weights stay in the first cache and are read from the
 // file once.
 #include "gemm_tiles.h"

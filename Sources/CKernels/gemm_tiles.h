@@ -21,7 +21,7 @@ KERNEL_INLINE void fetch_codes(const at_gemm *a, const int rows, const size_t *i
   }
 }
 
-// Those of the rows of the tile after the one that begins with `first`, if it begins before `end`. For a product's first
+// Codes of the rows of the tile after the one that begins with `first`, if it begins before `end`. For a product's first
 // panels: later ones find them in the second cache.
 KERNEL_INLINE void fetch_next_codes(const at_gemm *a, const bool paired, const int rows, size_t first, size_t end,
                                     size_t tap, size_t input, size_t count) {

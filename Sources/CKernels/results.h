@@ -34,7 +34,7 @@ KERNEL_INLINE void store_elements(const bool halves, void *x, size_t i, size_t c
   else store_some_halves(first, count, finite);
 }
 
-enum { MOST_TILE_ROWS = 8 };
+enum { MOST_TILE_ROWS = 8 }; // of any product
 
 // What the tiles of a product have in common. Constant where that is worth a copy of the code.
 typedef struct {

@@ -178,7 +178,7 @@ KERNEL_INLINE void take_weights_of(const at_gemm *p, size_t panel, size_t first,
 }
 
 // To the second cache, as the codes of all places, which each run of outputs reads, are more than it holds.
-KERNEL_INLINE void fetch_codes(const int16_t *codes, size_t count) {
+KERNEL_INLINE void fetch_place_codes(const int16_t *codes, size_t count) {
   for (size_t at = 0; at < count; at += LINE / sizeof *codes) __builtin_prefetch(codes + at, 0, 2);
 }
 
@@ -223,11 +223,11 @@ KERNEL_INLINE void multiply_all_tiles(const bool is_first, const size_t width, c
   const place_run copy = *p;
   size_t tile = 0;
   for (; tile + CODED_ROWS <= p->tiles; tile += CODED_ROWS) {
-    fetch_codes(copy.following + tile * width, CODED_ROWS * width);
+    fetch_place_codes(copy.following + tile * width, CODED_ROWS * width);
     multiply_tiles(is_first, width, &copy, tile, CODED_ROWS);
   }
   if (tile == p->tiles) return;
-  fetch_codes(copy.following + tile * width, (p->tiles - tile) * width);
+  fetch_place_codes(copy.following + tile * width, (p->tiles - tile) * width);
   multiply_tiles(is_first, width, &copy, tile, p->tiles - tile);
 }
 
@@ -277,7 +277,7 @@ KERNEL_INLINE void fetch_tile(const product_kind kind, const at_winograd *a, con
     void *rows[2];
     result_rows(kind, ways, p, index, rows);
     fetch_results(kind, ways, rows, panel, AT_WINOGRAD_OUTPUTS);
-    if (!p->residual || p->residual == p->out) continue;
+    if (!p->residual || p->residual == p->out) continue; // in place they are the same lines
     residual_rows(kind, ways, p, index, rows);
     fetch_rows(kind, false, ways, rows, panel, AT_WINOGRAD_OUTPUTS);
   }

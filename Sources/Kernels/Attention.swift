@@ -148,9 +148,12 @@ extension Run {
     let keys = k.rows / images
     let headWidth = q.columns / heads
     precondition(q.columns == heads * headWidth && k.columns == q.columns && v.columns == q.columns)
-    // Keys and values are packed for each block anew; but the heap keeps the memory that large ones take.
+    // Keys and values are packed for each block anew: it has as many queries as 8192 floats hold, within limits, because the
+    // heap keeps the memory that a block takes, and fewer where not all threads would have enough work.
     let group = Int(AT_ATTENTION_QUERIES)
-    let block = min(max(8192 / headWidth / group, 2), 4) * group
+    let large = min(max(8192 / headWidth / group, 2), 4) * group
+    let isEnough = images * heads * (queries.roundedUp(to: large) / large) >= 8 * pool.threads
+    let block = isEnough ? large : 2 * group
     let blocks = queries.roundedUp(to: block) / block
     let workspace = at_attention_workspace(block, headWidth)
     parallel(.attention, images * heads * blocks, products: 2 * q.rows * keys * q.columns) { range in

@@ -197,8 +197,8 @@ struct BlockProduct {
   /// Threads that there are to be blocks for, at least one each: 1 where columns are shared out too.
   var threads = 1
 
-  /// What a block's activations may take of the second cache: three eighths of a share, and 192 KiB at least.
-  private static let blockBytes = max(at_second_cache_bytes() / 8 * 3, 192 << 10)
+  /// What a block's activations may take of the second cache: half of a share, less what weights take beside them.
+  private static let blockBytes = max(at_second_cache_bytes() / 2 - (64 << 10), 192 << 10)
 
   /// Rows of a block, all of them or those of the first half: its activations stay in the second cache, and the more
   /// there are the fewer times all weights pass by.

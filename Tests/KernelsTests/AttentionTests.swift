@@ -154,7 +154,7 @@ struct AttentionProblem: CustomStringConvertible {
 
   @Test("Attention gives the same bits for whole groups of queries and tiles of keys", arguments: variants)
   func groups(_ table: KernelTable) {
-    for queries in [31, 32, 33, 64, 70, 96] {
+    for queries in [31, 32, 33, 64, 70, 96, 97, 128, 129] {
       AttentionProblem(queries: queries, keys: 300, headWidth: 40, padding: 2).expectAgreement(table)
       AttentionProblem(queries: queries, keys: 128, headWidth: 20, magnitude: 9).expectAgreement(table)
       AttentionProblem(queries: queries, keys: 140, headWidth: 12, uneven: true).expectAgreement(table)
@@ -183,6 +183,7 @@ struct AttentionProblem: CustomStringConvertible {
       }
     }
     AttentionProblem(queries: 77, keys: 77, headWidth: 64, causal: true).expectAgreement(table)
+    AttentionProblem(queries: 128, keys: 128, headWidth: 40, causal: true).expectAgreement(table)
   }
 
   @Test("A gated position bias is added alike", arguments: variants)

@@ -211,10 +211,20 @@ struct GemmProblem: CustomStringConvertible {
         for (inputs, outputs) in [(4, 32), (12, 70), (36, 64), (320, 33), (2048, 32), (2052, 32)] {
           let seed = rows + inputs
           GemmProblem(
-            kind: kind, rows: rows, outputs: outputs, inputs: inputs, bias: rows != 40,
-            residual: GemmProblem.Residual.allCases[seed % 3], padding: rows % 2, paired: paired, seed: seed
+            kind: kind, rows: rows, outputs: outputs, inputs: inputs, panels: outputs == 70 ? 1..<6 : nil,
+            bias: rows != 40, residual: GemmProblem.Residual.allCases[seed % 3], padding: rows % 2, paired: paired,
+            seed: seed
           ).expectAgreement(table)
         }
+      }
+      for paired in [false, true] {
+        GemmProblem(kind: kind, rows: 24, outputs: 32, inputs: 2048, extreme: true, paired: paired, seed: 24)
+          .expectAgreement(table)
+        GemmProblem(
+          kind: kind, rows: Int(AT_GEMM_ROWS), outputs: 33, inputs: 16, residual: .inPlace, paired: paired, seed: 33
+        ).expectAgreement(table)
+        // Larger than second caches may be.
+        GemmProblem(kind: kind, rows: 22, outputs: 280, inputs: 2048, paired: paired, seed: 280).expectAgreement(table)
       }
     }
   }

@@ -153,6 +153,9 @@ import Testing
         Problem(images: 2, queries: queries, keys: keys, heads: 2, headWidth: 10, spread: 2), .none,
         isInteger: isInteger, seed: seed)
     }
+    try check(
+      Problem(images: 2, queries: 200, keys: 77, heads: 8, headWidth: 80, spread: 1), .none, isInteger: isInteger,
+      seed: 5)
   }
 
   /// Some blocks of queries for each thread of two, as many as threads, and numbers that do not divide.
