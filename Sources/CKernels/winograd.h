@@ -202,14 +202,18 @@ KERNEL_INLINE void multiply_tiles(const bool is_first, const size_t width, const
     UNROLLED for (int r = 0; r < CODED_ROWS; r++) {
       UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] = zeros();
     }
-    _Pragma("clang loop unroll_count(2)") for (size_t c = 0; c < width; c += 2) {
-      pairs8 w[VECTORS];
-      UNROLLED for (int v = 0; v < VECTORS; v++)
-        w[v] = load_pairs(p->weights + c * AT_WINOGRAD_OUTPUTS + (o + LANES * (size_t)v) * 2);
-      UNROLLED for (int r = 0; r < CODED_ROWS; r++) add_products_each(VECTORS, sum[r], w, x[r] + c);
+    // Two pairs in a turn; a width is a multiple of 32.
+    for (size_t first = 0; first < width; first += 4) {
+      UNROLLED for (size_t i = 0; i < 2; i++) {
+        const size_t c = first + 2 * i;
+        pairs8 w[VECTORS];
+        UNROLLED for (int v = 0; v < VECTORS; v++)
+          w[v] = load_pairs(p->weights + c * AT_WINOGRAD_OUTPUTS + (o + LANES * (size_t)v) * 2);
+        UNROLLED for (int r = 0; r < CODED_ROWS; r++) add_products_each(VECTORS, sum[r], w, x[r] + c);
+      }
     }
     UNROLLED for (size_t r = 0; r < CODED_ROWS; r++) {
-      if (r >= rows) break;
+      if (r >= rows) continue;
       float *out = p->sums + (tile + r) * AT_WINOGRAD_OUTPUTS + o;
       UNROLLED for (int v = 0; v < VECTORS; v++) {
         const floats term = mul(to_float(sum[r][v]), all(p->steps[tile + r]));
