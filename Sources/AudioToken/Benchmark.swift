@@ -82,10 +82,11 @@ package struct Benchmark {
       return { [plan] () throws(AudioTokenError) in _ = try pipeline.context(plan, token, nil) { _ in } }
     case .unetStep:
       let latents = Self.numbers(plan.latentCount)
-      var step = Pipeline.UNetStep(plan: plan, context: context, networks: pipeline.networks)
+      let step = Pipeline.UNetStep(
+        plan: plan, context: context, networks: pipeline.networks, keepsText: pipeline.memory?.keepsText ?? false)
       step.arena = try pipeline.arena(for: .unet, isGuided: plan.images == 2) { step.body($0, latents, timestep: 0) }
       step.weights = pipeline.window(.unet)
-      return { [step] () throws(AudioTokenError) in
+      return { () throws(AudioTokenError) in
         _ = step(latents, timestep: 500, kernels: pipeline.kernels, pool: pipeline.pool, profile: pipeline.profile)
       }
     case .decoder:

@@ -164,7 +164,8 @@ extension Pipeline {
     let shape = [plan.latentChannels, plan.latentHeight, plan.latentWidth]
     try dump?.write("noise", noise, shape)
     var latents = channelLast(noise, plan)
-    var step = UNetStep(plan: plan, context: context, networks: networks)
+    let step = UNetStep(
+      plan: plan, context: context, networks: networks, keepsText: memory?.keepsText ?? false)
     step.arena = try arena(for: .unet, isGuided: plan.images == 2) { step.body($0, latents, timestep: 0) }
     step.weights = window(.unet)
     step.observer = productObserver
@@ -190,14 +191,24 @@ extension Pipeline {
     return latents
   }
 
-  /// One UNet call on all prompts at once, so that each weight is read once.
-  struct UNetStep {
-    let plan: Plan
-    let context: [Float]
-    let networks: Networks
+  /// UNet calls on all prompts at once, so that each weight is read once.
+  final class UNetStep {
+    private let plan: Plan
+    private let context: [Float]
+    private let networks: Networks
+    private let keepsText: Bool
+    private var hasText = false
     var arena: Arena?
     var weights: WeightWindow?
     var observer: (any ProductObserver)?
+
+    /// - Parameter keepsText: whether keys and values of the text stay in the arena, which then must be this step's alone.
+    init(plan: Plan, context: [Float], networks: Networks, keepsText: Bool) {
+      self.plan = plan
+      self.context = context
+      self.networks = networks
+      self.keepsText = keepsText
+    }
 
     func callAsFunction(
       _ latents: [Float], timestep: Int, kernels: KernelTable, pool: ThreadPool, profile: Profile? = nil
@@ -212,14 +223,19 @@ extension Pipeline {
 
     @discardableResult
     func body(_ run: Run, _ latents: [Float], timestep: Int) -> [Float] {
+      let tokens = plan.images * plan.prompts[0].count
+      // The first of the arena, so that each call finds it in the same place.
+      let kept = keepsText ? run.vector(tokens * networks.unet.textColumns) : nil
       let input = run.featureMap(1, plan.latentHeight, plan.latentWidth, plan.latentChannels)
-      let text = run.matrix(plan.images * plan.prompts[0].count, networks.unet.contextWidth)
+      let text = run.matrix(tokens, networks.unet.contextWidth)
       let output = run.featureMap(plan.images, input.height, input.width, input.channels)
       run.serial {
         input.tokens.base.update(from: latents, count: latents.count)
         text.base.update(from: context, count: context.count)
       }
-      networks.unet(input, timestep: timestep, context: text, into: output, run)
+      let attended = kept.map { TextContext(text, keptIn: $0, isThere: hasText) } ?? TextContext(text)
+      networks.unet(input, timestep: timestep, context: attended, into: output, run)
+      run.serial { hasText = true }
       return run.isPlanning ? [] : output.tokens.elements
     }
   }

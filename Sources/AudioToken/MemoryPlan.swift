@@ -27,6 +27,8 @@ public struct MemoryPlan: Sendable {
   public let minimum: Int
   /// Whether the decoder computes its widest map more than once instead of keeping it.
   public let isFrugal: Bool
+  /// Whether the UNet's first step keeps what the others would compute again of the text.
+  public let keepsText: Bool
   /// What the process may take.
   let allowed: Int
 
@@ -51,8 +53,7 @@ extension Pipeline {
     let held = sheet?.bytes ?? 0
     // Beside what is there: stacks, the sound, latents.
     let base = ProcessMemory.now().resident + reserve + held
-    let fast = needs(plan, isFrugal: false)
-    let least = needs(plan, isFrugal: true)
+    let least = needs(plan, isFrugal: true, keepsText: false)
     // A PNG file is there twice for a moment, and may be as large as its pixels.
     let minimum = max(least.map { base + $0.besideWeights + $0.leastWindow }.max() ?? base, base + 2 * held)
     if let limit, limit < minimum { throw refusal(limit, minimum, plan, sheet) }
@@ -65,14 +66,20 @@ extension Pipeline {
           + "--scale.")
     }
     let allowed = max(limit ?? usable, minimum)
-    let isFrugal = fast.contains { base + $0.besideWeights + $0.leastWindow > allowed }
-    let stages = (isFrugal ? least : fast).map { need in
+    // The fastest way that there is room for.
+    let (isFrugal, keepsText) =
+      [(false, true), (false, false), (true, true)].first { isFrugal, keepsText in
+        needs(plan, isFrugal: isFrugal, keepsText: keepsText)
+          .allSatisfy { base + $0.besideWeights + $0.leastWindow <= allowed }
+      } ?? (true, false)
+    let stages = needs(plan, isFrugal: isFrugal, keepsText: keepsText).map { need in
       let window = max(need.leastWindow, min(need.weights, allowed - base - need.besideWeights))
       return MemoryPlan.Stage(
         step: need.step, weights: need.weights, arena: need.arenaOfStage, window: window,
         peak: base + need.besideWeights + window, least: need.leastWindow)
     }
-    return MemoryPlan(stages: stages, base: base, minimum: minimum, isFrugal: isFrugal, allowed: allowed)
+    return MemoryPlan(
+      stages: stages, base: base, minimum: minimum, isFrugal: isFrugal, keepsText: keepsText, allowed: allowed)
   }
 
   private func refusal(_ limit: Int, _ minimum: Int, _ plan: Plan?, _ sheet: ContactSheet.Layout?) -> AudioTokenError {
@@ -102,12 +109,12 @@ extension Pipeline {
     var besideWeights: Int { arena + held }
   }
 
-  private func needs(_ plan: Plan?, isFrugal: Bool) -> [Need] {
+  private func needs(_ plan: Plan?, isFrugal: Bool, keepsText: Bool) -> [Need] {
     var steps: [(Step, Int)] = [(.beats, arenaBytes { self.hear($0, bank: []) })]
     steps.append((.projector, arenaBytes { self.project($0, features: []) }))
     if let plan {
       steps.append((.text, arenaBytes { self.read($0, plan, token: []) }))
-      let step = UNetStep(plan: plan, context: [], networks: networks)
+      let step = UNetStep(plan: plan, context: [], networks: networks, keepsText: keepsText)
       steps.append((.unet, arenaBytes(isGuided: plan.images == 2) { step.body($0, [], timestep: 0) }))
       steps.append((.vae, arenaBytes { self.draw($0, plan, [], isFrugal: isFrugal) }))
     }

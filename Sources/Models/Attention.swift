@@ -18,32 +18,51 @@ struct Attention {
     self.heads = heads
   }
 
-  /// out = residual + attention of x [images * queries, C] to context [images * keys, context], or to x itself.
-  /// `out` may be `residual`.
+  /// out = residual + attention of x [images * queries, C] to itself. `out` may be `residual`.
   func callAsFunction(
-    _ x: RowSource, context: Matrix? = nil, images: Int, into out: StoredRows, adding residual: StoredRows,
-    mask: AttentionMask = .none, _ run: Run
+    _ x: RowSource, images: Int, into out: StoredRows, adding residual: StoredRows, mask: AttentionMask = .none,
+    _ run: Run
   ) {
     run.scratch {
-      // Attention to the text takes little time, and guidance multiplies its errors; in bytes few steps would be left to most
-      // of a text, whose first state is far larger than the others.
-      let isInteger = query.isQuantized && mask.isNone && context == nil
+      let isInteger = query.isQuantized && mask.isNone
       let storage: Storage = isInteger ? .float16 : .float32
       let mixed = run.rows(x.rows, x.columns, storage)
       run.scratch {
         let q = run.rows(x.rows, x.columns, storage)
-        let k = run.rows(context?.rows ?? x.rows, x.columns, storage)
-        let v = run.rows(context?.rows ?? x.rows, x.columns, storage)
+        let k = run.rows(x.rows, x.columns, storage)
+        let v = run.rows(x.rows, x.columns, storage)
         run.scratch {
           let input = run.activations(x, for: query.weights)
           query(input, into: q, run)
-          let source = context.map { run.activations(.matrix($0), for: key.weights, isPaired: false) } ?? input
-          key(source, into: k, run)
-          value(source, into: v, run)
+          key(input, into: k, run)
+          value(input, into: v, run)
         }
         run.attend(q, k, v, into: mixed, images: images, heads: heads, mask: mask, isInteger: isInteger)
       }
       output(.rows(mixed), into: out, adding: residual, run)
+    }
+  }
+
+  /// The same to a text. In f32: it takes little time, and guidance multiplies its errors; in bytes few steps would be left
+  /// to most of a text, whose first state is far larger than the others.
+  func callAsFunction(
+    _ x: RowSource, context: TextContext, images: Int, into out: StoredRows, adding residual: StoredRows, _ run: Run
+  ) {
+    run.scratch {
+      let (k, v) = context.keysAndValues(columns: x.columns, run) { k, v in
+        run.scratch {
+          let source = run.activations(.matrix(context.embeddings), for: key.weights, isPaired: false)
+          key(source, into: k, run)
+          value(source, into: v, run)
+        }
+      }
+      let mixed = run.matrix(x.rows, x.columns)
+      run.scratch {
+        let q = run.matrix(like: mixed)
+        run.scratch { query(run.activations(x, for: query.weights), into: q, run) }
+        run.attend(q, k, v, into: mixed, images: images, heads: heads, isInteger: false)
+      }
+      output(.matrix(mixed), into: out, adding: residual, run)
     }
   }
 }

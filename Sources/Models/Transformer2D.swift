@@ -20,10 +20,13 @@ struct Transformer2D {
     projectOut = try Linear(w / "proj_out", channels, channels)
   }
 
+  /// Floats of the keys and values of a token, of all blocks.
+  var textColumns: Int { blocks.reduce(0) { $0 + 2 * $1.crossAttention.key.weights.shape.outputs } }
+
   /// - Parameters:
-  ///   - context: [images * text tokens, context].
+  ///   - context: of all images.
   ///   - distinct: the first images of `x`, where the others are copies of them; all by default.
-  func callAsFunction(_ x: FeatureMap, context: Matrix, distinct: Int? = nil, _ run: Run) {
+  func callAsFunction(_ x: FeatureMap, context: TextContext, distinct: Int? = nil, _ run: Run) {
     let distinct = distinct ?? x.images
     run.scratch {
       let tokens = run.rows(x.pixels, x.channels, x.storage)
@@ -69,7 +72,7 @@ struct Transformer2D {
     }
 
     /// The rest, in place.
-    func attendToText(_ x: StoredRows, context: Matrix, images: Int, _ run: Run) {
+    func attendToText(_ x: StoredRows, context: TextContext, images: Int, _ run: Run) {
       crossAttention(norm2(x), context: context, images: images, into: x, adding: x, run)
       run.scratch {
         let input = run.activations(norm3(x), for: feedIn.weights)

@@ -154,14 +154,20 @@ package struct UNet {
   /// Channels of the text embeddings.
   package var contextWidth: Int { configuration.contextWidth }
 
+  /// Floats of the keys and values of a token, of all attentions to the text.
+  package var textColumns: Int {
+    let layers = down.flatMap(\.layers) + (middle.map { [$0.first] } ?? []) + up.flatMap(\.layers)
+    return layers.reduce(0) { $0 + ($1.attention?.textColumns ?? 0) }
+  }
+
   /// - Parameters:
   ///   - latents: [images, h, w, latent channels], or one image for all: what they have in common until they first attend
   ///     to the text is then computed once, to the same bits.
   ///   - timestep: of the noise schedule, 0..<1000.
-  ///   - context: text embeddings, [images * tokens, context width].
+  ///   - context: of the texts, [images * tokens, context width].
   ///   - prediction: [images, h, w, latent channels].
   package func callAsFunction(
-    _ latents: FeatureMap, timestep: Int, context: Matrix, into prediction: FeatureMap, _ run: Run
+    _ latents: FeatureMap, timestep: Int, context: TextContext, into prediction: FeatureMap, _ run: Run
   ) {
     run.scratch {
       let time = run.matrix(1, configuration.timeWidth)
@@ -189,7 +195,7 @@ package struct UNet {
   /// - Parameter distinct: the first images of `input`, which the others are copies of.
   private func descend(
     _ block: DownBlock, _ input: FeatureMap, distinct: Int, _ skips: inout [FeatureMap], _ time: Matrix,
-    _ context: Matrix, _ run: Run
+    _ context: TextContext, _ run: Run
   ) -> FeatureMap {
     var x = input
     for (index, layer) in block.layers.enumerated() {
@@ -209,7 +215,7 @@ package struct UNet {
   }
 
   private func climb(
-    _ block: UpBlock, _ input: FeatureMap, _ skips: inout [FeatureMap], _ time: Matrix, _ context: Matrix, _ run: Run
+    _ block: UpBlock, _ input: FeatureMap, _ skips: inout [FeatureMap], _ time: Matrix, _ context: TextContext, _ run: Run
   ) -> FeatureMap {
     let y = run.featureMap(like: input, channels: block.layers[0].resnet.outputs)
     for (index, layer) in block.layers.enumerated() {
@@ -225,17 +231,17 @@ package struct UNet {
 }
 
 extension UNet.Layer {
-  func callAsFunction(_ x: FeatureMap, time: Matrix, context: Matrix, into out: FeatureMap, _ run: Run) {
+  func callAsFunction(_ x: FeatureMap, time: Matrix, context: TextContext, into out: FeatureMap, _ run: Run) {
     self(JoinedMap(x), time: time, context: context, into: out, run)
   }
 
-  func callAsFunction(_ x: JoinedMap, time: Matrix, context: Matrix, into out: FeatureMap, _ run: Run) {
+  func callAsFunction(_ x: JoinedMap, time: Matrix, context: TextContext, into out: FeatureMap, _ run: Run) {
     self(x, distinct: x.images, time: time, context: context, into: out, run)
   }
 
   /// - Parameter distinct: the first images of `x`, which the others are copies of.
   func callAsFunction(
-    _ x: JoinedMap, distinct: Int, time: Matrix, context: Matrix, into out: FeatureMap, _ run: Run
+    _ x: JoinedMap, distinct: Int, time: Matrix, context: TextContext, into out: FeatureMap, _ run: Run
   ) {
     let alone = distinct < x.images ? run.unguided : run
     resnet(x.images(0..<distinct), time: time, into: out.images(0..<distinct), alone)
