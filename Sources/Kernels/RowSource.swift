@@ -125,8 +125,7 @@ extension Run {
     let rows = rows ?? 0..<(isPaired ? half : source.rows)
     let out = quantizedRows(isPaired ? 2 * rows.count : rows.count, columns, isPaired: isPaired)
     let grain = max(1, 16_384 / columns)
-    // A few rows at a time, which stay in the first cache.
-    let step = max(1, 4096 / columns)
+    let step = Self.rowsAtOnce(columns)
     let piece = step * columns
     parallel(.quantisation, rows.count, grain: grain, scratch: 2 * piece) { range, scratch in
       if let there = source.there, observer == nil {
@@ -157,6 +156,12 @@ extension Run {
       }
     }
     return out
+  }
+
+  /// A few rows, which stay in the first cache: fours, which layer norms take in step, where rows are not too long.
+  private static func rowsAtOnce(_ columns: Int) -> Int {
+    let few = 4096 / columns
+    return few < 3 ? max(1, few) : max(4, few / 4 * 4)
   }
 
   /// What stands beside the codes of quantised rows, in the arena: [rows] each.

@@ -215,7 +215,8 @@ package struct UNet {
   }
 
   private func climb(
-    _ block: UpBlock, _ input: FeatureMap, _ skips: inout [FeatureMap], _ time: Matrix, _ context: TextContext, _ run: Run
+    _ block: UpBlock, _ input: FeatureMap, _ skips: inout [FeatureMap], _ time: Matrix, _ context: TextContext,
+    _ run: Run
   ) -> FeatureMap {
     let y = run.featureMap(like: input, channels: block.layers[0].resnet.outputs)
     for (index, layer) in block.layers.enumerated() {
