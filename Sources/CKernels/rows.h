@@ -67,6 +67,9 @@ KERNEL_INLINE void quantize_row(const float *x, size_t columns, float inverse, i
   }
 }
 
+// Rows whose lines are asked for before their codes are written: another thread may have had them.
+enum { CODED_AHEAD = 8 };
+
 KERNEL void KERNEL_NAME(quantize_rows)(const at_quantize *a) {
   for (size_t r = 0; r < a->rows; r++) {
     const size_t first = r * a->x_stride;
@@ -83,6 +86,7 @@ KERNEL void KERNEL_NAME(quantize_rows)(const at_quantize *a) {
       x = (const float *)a->x + first;
       range_of_row(x, a->columns, &low, &high);
     }
+    for (size_t c = 0; c < a->columns; c += LINE) __builtin_prefetch(q + CODED_AHEAD * a->q_stride + c, 1, 3);
     const float range = high - low;
     const bool usable = range > 1e-30f;
     const float inverse = usable ? 255 / range : 0;
