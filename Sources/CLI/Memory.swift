@@ -100,6 +100,7 @@ struct Memory: ParsableCommand {
       ("max_ram_bytes", memoryOptions.maxRam.map { .integer($0.bytes) } ?? .null),
       ("base_bytes", .integer(plan.base)), ("least_bytes", .integer(plan.minimum)),
       ("planned_peak_bytes", .integer(plan.peak)), ("frugal", .bool(plan.isFrugal)),
+      ("keeps_text", .bool(plan.keepsText)),
       ("planned", .array(plan.stages.map(report))),
     ]
     if let meter {

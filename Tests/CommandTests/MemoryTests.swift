@@ -26,6 +26,7 @@ import Testing
     #expect(stages.compactMap { $0["stage"] as? String } == ["beats", "projector", "text", "unet", "vae"])
     #expect(try stages.map { try integer($0, "peak_resident_bytes") }.max() == integer(plan, "planned_peak_bytes"))
     #expect(try integer(plan, "least_bytes") <= integer(plan, "planned_peak_bytes"))
+    #expect(plan["keeps_text"] as? Bool == true, "each step computes the same keys and values of the text again")
     let text = try succeed(.audiotoken, ["memory", try TinyModel.shared.model]).output
     #expect(text.contains("planned peak: ") && text.contains("vae"))
   }

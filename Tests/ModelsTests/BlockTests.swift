@@ -60,7 +60,7 @@ import Testing
     let values = generator.floats(images * height * width * channels)
     let text = generator.floats(images * 7 * context)
     let x = run.map(images, height, width, channels, values)
-    transformer(x, context: run.matrix(images * 7, context, text), run)
+    transformer(x, context: TextContext(run.matrix(images * 7, context, text)), run)
 
     func linear(_ x: Rows, _ name: String) -> Rows { Dense.linear(x, weights.matrices["t." + name]) }
     func norm(_ x: Rows, _ name: String) -> Rows {

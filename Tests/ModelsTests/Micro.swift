@@ -58,7 +58,7 @@ enum Micro {
       let text = run.matrix(12, networks.unet.configuration.contextWidth)
       fill(text)
       let out = run.featureMap(like: latents)
-      networks.unet(latents, timestep: 301, context: text, into: out, run)
+      networks.unet(latents, timestep: 301, context: TextContext(text), into: out, run)
       run.serial { keep(out.tokens) }
     case .vae:
       let latents = run.featureMap(1, 5, 3, networks.vae.configuration.latentChannels)

@@ -107,12 +107,41 @@ private final class ForbiddenWeights: WeightSource {
             copies, 6, 5, configuration.unet.latentChannels, Array(repeating: latents, count: copies).flatMap { $0 })
           let out = run.featureMap(2, 6, 5, configuration.unet.latentChannels)
           let context = run.matrix(14, configuration.unet.contextWidth, text)
-          networks.unet(input, timestep: 300, context: context, into: out, run)
+          networks.unet(input, timestep: 300, context: TextContext(context), into: out, run)
           return out.tokens.elements
         }
         let halves = try predict(copies: 2)
         #expect(halves.prefix(latents.count) != halves.suffix(latents.count), "the text changes nothing")
         expectSameBits(try predict(copies: 1), halves, "\(kind), attention \(attends)")
+      }
+    }
+  }
+
+  @Test("Later steps find a text's keys and values where the first one left them, and predict what they would without")
+  func keptText() throws {
+    for kind in RandomWeights.Kind.allCases {
+      let networks = try Networks(RandomWeights(kind), Micro.configuration)
+      var generator = Generator(5)
+      let latents = generator.floats(6 * 5 * 4)
+      let text = generator.floats(2 * 7 * 18)
+      let run = try makeRun(isGuided: true)
+      let kept = run.vector(14 * networks.unet.textColumns)
+      func predict(_ timestep: Int, _ context: (Matrix) -> TextContext, text: [Float]) -> [Float] {
+        run.scratch {
+          let out = run.featureMap(2, 6, 5, 4)
+          networks.unet(
+            run.map(1, 6, 5, 4, latents), timestep: timestep, context: context(run.matrix(14, 18, text)), into: out, run
+          )
+          return out.tokens.elements
+        }
+      }
+      for timestep in [900, 400, 20] {
+        let isThere = timestep < 900
+        // Of a text that nothing is computed from.
+        let found = predict(
+          timestep, { TextContext($0, keptIn: kept, isThere: isThere) },
+          text: isThere ? [Float](repeating: .nan, count: text.count) : text)
+        expectSameBits(found, predict(timestep, { TextContext($0) }, text: text), "\(kind), step \(timestep)")
       }
     }
   }
@@ -130,8 +159,8 @@ private final class ForbiddenWeights: WeightSource {
       let out = run.featureMap(like: x)
       networks.unet(
         x, timestep: 20,
-        context: run.matrix(7 * count, 18, Array(text[images.lowerBound * 126..<images.upperBound * 126])), into: out,
-        run)
+        context: TextContext(
+          run.matrix(7 * count, 18, Array(text[images.lowerBound * 126..<images.upperBound * 126]))), into: out, run)
       return out.tokens.elements
     }
     expectSameBits(try predict(0..<2), try predict(0..<1) + predict(1..<2))
@@ -163,8 +192,9 @@ private final class ForbiddenWeights: WeightSource {
     let unet = Run.peak(pool: pools[1], isGuided: true) { run in
       let latents = run.featureMap(2, 64, 64, 4)
       networks.unet(
-        latents, timestep: 0, context: run.matrix(154, 768), into: run.featureMap(like: latents), run)
+        latents, timestep: 0, context: TextContext(run.matrix(154, 768)), into: run.featureMap(like: latents), run)
     }
+    #expect(networks.unet.textColumns == 2 * (5 * 320 + 5 * 640 + 6 * 1280))
     func vae(isFrugal: Bool) -> Int {
       Run.peak(pool: pools[1]) { run in
         networks.vae(run.featureMap(1, 64, 64, 4), isFrugal: isFrugal, run) { _ in }
