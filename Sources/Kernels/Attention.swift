@@ -141,22 +141,107 @@ extension Run {
     }
   }
 
+  /// With q = x W^T + bias, [images * queries, outputs], the attention of q to k and v in f32, as `next` wants it. Where all
+  /// is quantised, q and results are there block by block only, each in memory of the thread that computes it.
+  /// - Parameters:
+  ///   - k: [images * keys, outputs], as `v`.
+  package func attend(
+    _ x: Activations, by query: PackedMatrix, to k: Matrix, _ v: Matrix, images: Int, heads: Int, for next: PackedMatrix
+  ) -> Activations {
+    let columns = query.shape.outputs
+    precondition(columns % heads == 0 && k.columns == columns && v.columns == columns && query.shape.groups == 1)
+    guard case .quantized(let input) = x, case .int8 = next.elements, images == x.ways else {
+      let mixed = matrix(x.rows, columns)
+      scratch {
+        let q = matrix(like: mixed)
+        multiply(x, by: query, through: .same(rows: q.rows), into: q)
+        attend(q, k, v, into: mixed, images: images, heads: heads, isInteger: false)
+      }
+      return activations(.matrix(mixed), for: next)
+    }
+    willUse(query)
+    observe(x, by: query, through: .same(rows: input.rows), rows: input.rows)
+    let out = quantizedRows(input.rows, columns, isPaired: input.isPaired)
+    let product = BlockProduct(
+      x: x, weights: query, window: .same(rows: input.rows), rows: input.rows, bias: query.bias,
+      padding: paddingRow(for: x, query.shape), kernels: kernels)
+    let queries = input.rows / images
+    let attention = FloatAttention(k: k, v: v, images: images, heads: heads)
+    let share = (queries.roundedUp(to: pool.threads) / pool.threads).roundedUp(to: 4)
+    let block = min(attention.largeBlock, share)
+    let blocks = queries.roundedUp(to: block) / block
+    let blockFloats = images * block * columns
+    parallel(
+      .attention, blocks, scratch: 2 * blockFloats + attention.workspace(block),
+      products: input.rows * columns * (query.shape.inputs + 2 * k.rows / images)
+    ) { range, memory in
+      let (q, mixed) = (memory, memory + blockFloats)
+      for item in range {
+        let rows = item * block..<min((item + 1) * block, queries)
+        let second = rows.count * columns  // from an image's rows to the next one's
+        product.compute(
+          rows, .init(group: 0, panels: 0..<query.shape.panelsPerGroup),
+          into: .init(
+            storage: .float32, out: q, pairs: input.isPaired ? q + second : nil, residual: nil, pairResidual: nil))
+        for image in 0..<images {
+          for head in 0..<heads {
+            var a = attention.arguments(
+              q + image * second, into: mixed + image * second, queries: rows.count, image: image, head: head,
+              workspace: mixed + blockFloats)
+            kernels.attention(&a)
+          }
+        }
+        quantize(block: mixed, rows, into: out)
+      }
+    }
+    return .quantized(out)
+  }
+
+  /// What queries attend to in f32, head by head: k, v [images * keys, heads * head width].
+  private struct FloatAttention {
+    let k, v: Matrix
+    let images, heads: Int
+
+    var keys: Int { k.rows / images }
+    var headWidth: Int { k.columns / heads }
+    /// Keys and values are packed for each block of queries anew: it has as many as 8192 floats hold, within limits.
+    var largeBlock: Int {
+      let group = Int(AT_ATTENTION_QUERIES)
+      return min(max(8192 / headWidth / group, 2), 4) * group
+    }
+
+    /// Floats that a block of queries takes.
+    func workspace(_ block: Int) -> Int { at_attention_workspace(block, headWidth) }
+
+    /// - Parameters:
+    ///   - q: the first query, of all heads, as `out`.
+    ///   - workspace: 64-byte aligned.
+    func arguments(
+      _ q: UnsafePointer<Float>, into out: UnsafeMutablePointer<Float>, queries: Int, image: Int, head: Int,
+      workspace: UnsafeMutablePointer<Float>
+    ) -> at_attention {
+      let column = head * headWidth
+      return at_attention(
+        q: q + column, k: k.row(image * keys) + column, v: v.row(image * keys) + column, out: out + column,
+        q_stride: k.columns, k_stride: k.columns, v_stride: v.columns, out_stride: k.columns, queries: queries,
+        keys: keys, head_width: headWidth, first_query: 0, scale: 1 / Float(headWidth).squareRoot(), causal: false,
+        bias: nil, gate: nil, workspace: workspace)
+    }
+  }
+
   private func attendFloat(
     _ q: Matrix, _ k: Matrix, _ v: Matrix, into out: Matrix, images: Int, heads: Int, mask: AttentionMask
   ) {
     let queries = q.rows / images
-    let keys = k.rows / images
-    let headWidth = q.columns / heads
-    precondition(q.columns == heads * headWidth && k.columns == q.columns && v.columns == q.columns)
-    // Keys and values are packed for each block anew: it has as many queries as 8192 floats hold, within limits, because the
-    // heap keeps the memory that a block takes, and fewer where not all threads would have enough work.
-    let group = Int(AT_ATTENTION_QUERIES)
-    let large = min(max(8192 / headWidth / group, 2), 4) * group
+    precondition(q.columns % heads == 0 && k.columns == q.columns && v.columns == q.columns)
+    let attention = FloatAttention(k: k, v: v, images: images, heads: heads)
+    // Fewer where not all threads would have enough work.
+    let large = attention.largeBlock
     let isEnough = images * heads * (queries.roundedUp(to: large) / large) >= 8 * pool.threads
-    let block = isEnough ? large : 2 * group
+    let block = isEnough ? large : 2 * Int(AT_ATTENTION_QUERIES)
     let blocks = queries.roundedUp(to: block) / block
-    let workspace = at_attention_workspace(block, headWidth)
-    parallel(.attention, images * heads * blocks, products: 2 * q.rows * keys * q.columns) { range in
+    let workspace = attention.workspace(block)
+    parallel(.attention, images * heads * blocks, products: 2 * q.rows * attention.keys * q.columns) { range in
       withUnsafeTemporaryAllocation(byteCount: workspace * MemoryLayout<Float>.stride, alignment: 64) { memory in
         guard let memory = memory.baseAddress else { return }
         for item in range {
@@ -164,19 +249,16 @@ extension Run {
           let (part, imageAndHead) = item.quotientAndRemainder(dividingBy: images * heads)
           let (image, head) = imageAndHead.quotientAndRemainder(dividingBy: heads)
           let first = part * block
-          let column = head * headWidth
-          var a = at_attention(
-            q: q.row(image * queries + first) + column, k: k.row(image * keys) + column,
-            v: v.row(image * keys) + column,
-            out: out.row(image * queries + first) + column, q_stride: q.columns, k_stride: k.columns,
-            v_stride: v.columns, out_stride: out.columns, queries: min(block, queries - first), keys: keys,
-            head_width: headWidth, first_query: first, scale: 1 / Float(headWidth).squareRoot(), causal: false,
-            bias: nil, gate: nil, workspace: memory.bindMemory(to: Float.self, capacity: workspace))
+          let row = image * queries + first
+          var a = attention.arguments(
+            q.row(row), into: out.row(row), queries: min(block, queries - first), image: image, head: head,
+            workspace: memory.bindMemory(to: Float.self, capacity: workspace))
+          a.first_query = first
           switch mask {
           case .none: break
           case .causal: a.causal = true
           case .gatedBias(let gate, let bias):
-            a.bias = UnsafePointer(bias.row(head) + keys - 1)
+            a.bias = UnsafePointer(bias.row(head) + attention.keys - 1)
             a.gate = UnsafePointer(gate.row(head) + first)
           }
           kernels.attention(&a)

@@ -153,23 +153,14 @@ extension Run {
     ) { range, scratch in
       for block in range {
         let rows = product.rows(of: block)
-        let gated = Matrix(base: scratch, rows: rows.count, columns: width)
-        let paired = Matrix(base: scratch + gated.count, rows: rows.count, columns: width)
         product.computeGated(rows, into: scratch, before: scratch + blockRows * width, Self.gatedColumns)
-        // A few rows at a time, which stay in the first cache.
-        let step = max(1, 4096 / width)
-        for first in stride(from: 0, to: rows.count, by: step) {
-          let few = first..<min(first + step, rows.count)
-          quantize(gated.rows(few), into: out, at: rows.lowerBound + first)
-          guard product.isPaired else { continue }
-          quantize(paired.rows(few), minus: gated.rows(few), into: out, at: input.rows / 2 + rows.lowerBound + first)
-        }
+        quantize(block: scratch, rows, into: out)
       }
     }
     return .quantized(out)
   }
 
-  private func paddingRow(for x: Activations, _ shape: MatrixShape) -> UnsafeRawPointer {
+  func paddingRow(for x: Activations, _ shape: MatrixShape) -> UnsafeRawPointer {
     switch x {
     case .quantized(let rows): return UnsafeRawPointer(rows.values)  // counts for nothing: its scale and zero are 0
     case .float:

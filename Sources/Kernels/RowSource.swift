@@ -213,6 +213,19 @@ extension Run {
     encode(x.base, minus: other?.base, storage: .float32, count: x.rows, row: x.base, into: rows, at: first)
   }
 
+  /// Quantises the floats of `rows` in `block`, and where paired those of the second half that come after them.
+  func quantize(block: UnsafeMutablePointer<Float>, _ rows: Range<Int>, into out: QuantizedRows) {
+    let plain = Matrix(base: block, rows: rows.count, columns: out.columns)
+    let paired = Matrix(base: block + plain.count, rows: rows.count, columns: out.columns)
+    let step = Self.rowsAtOnce(out.columns)
+    for first in stride(from: 0, to: rows.count, by: step) {
+      let few = first..<min(first + step, rows.count)
+      quantize(plain.rows(few), into: out, at: rows.lowerBound + first)
+      guard out.isPaired else { continue }
+      quantize(paired.rows(few), minus: plain.rows(few), into: out, at: out.rows / 2 + rows.lowerBound + first)
+    }
+  }
+
   /// Quantises `count` rows, less `other` where there is one, to those of `rows` from `first` on.
   /// - Parameter row: one as floats, to be written to where x is f16 or another row is taken off.
   private func encode(

@@ -56,13 +56,9 @@ struct Attention {
           value(source, into: v, run)
         }
       }
-      let mixed = run.matrix(x.rows, x.columns)
-      run.scratch {
-        let q = run.matrix(like: mixed)
-        run.scratch { query(run.activations(x, for: query.weights), into: q, run) }
-        run.attend(q, k, v, into: mixed, images: images, heads: heads, isInteger: false)
-      }
-      output(.matrix(mixed), into: out, adding: residual, run)
+      let input = run.activations(x, for: query.weights)
+      let mixed = run.attend(input, by: query.weights, to: k, v, images: images, heads: heads, for: output.weights)
+      output(mixed, into: out, adding: residual, run)
     }
   }
 }

@@ -347,6 +347,36 @@ enum Residual: CaseIterable {
     }
   }
 
+  /// One block of queries, some, and numbers that do not divide; images that are paired and images that are not.
+  @Test("A text is attended to block by block as it is at once", arguments: [5, 21, 300], KernelTable.available)
+  func attentionInBlocks(queries: Int, _ kernels: KernelTable) throws {
+    let (inputs, width, heads, keys) = (12, 40, 2, 77)
+    for kind in RandomWeights.Kind.allCases {
+      for (isGuided, images, threads) in [(true, 2, 1), (true, 2, 3), (false, 1, 2), (false, 2, 2)] {
+        let w = Weights(RandomWeights(kind), "layer")
+        let query = try Linear(w / "q", inputs, width)
+        let output = try Linear(w / "out", width, inputs, bias: false)
+        let run = try makeRun(pools[threads - 1], kernels: kernels, isGuided: isGuided)
+        var generator = Generator(queries)
+        let x = run.matrix(images * queries, inputs, generator.floats(images * queries * inputs))
+        let k = run.matrix(images * keys, width, generator.floats(images * keys * width))
+        let v = run.matrix(images * keys, width, generator.floats(images * keys * width))
+        let q = run.matrix(images * queries, width)
+        query(x, into: q, run)
+        let mixed = run.matrix(like: q)
+        run.attend(q, k, v, into: mixed, images: images, heads: heads, isInteger: false)
+        let (out, expected) = (run.blank(images * queries, inputs), run.blank(images * queries, inputs))
+        output(mixed, into: expected, run)
+        let input = run.activations(.matrix(x), for: query.weights)
+        output(
+          run.attend(input, by: query.weights, to: k, v, images: images, heads: heads, for: output.weights), into: out,
+          run)
+        expectSameBits(
+          out.elements, expected.elements, "\(kernels.name), \(kind), \(images) images, \(threads) threads")
+      }
+    }
+  }
+
   @Test("Rows that lie there as f16 are quantised to the codes of their floats", arguments: [4, 12, 320, 37])
   func halfRows(columns: Int) throws {
     let rows = 90
