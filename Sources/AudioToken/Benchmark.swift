@@ -8,7 +8,7 @@ package struct Benchmark {
     case beats
     case projector
     case text
-    /// One UNet call on both halves of guidance.
+    /// One UNet call on both halves of guidance, of those after a picture's first.
     case unetStep = "unet_step"
     case decoder = "vae_decode"
   }

@@ -197,8 +197,9 @@ extension Pipeline {
     private let context: [Float]
     private let networks: Networks
     private let keepsText: Bool
-    private var hasText = false
-    var arena: Arena?
+    /// Of the arena, when keys and values of the text were put there.
+    private var restartsOfText: Int?
+    var arena: Arena? { didSet { restartsOfText = nil } }
     var weights: WeightWindow?
     var observer: (any ProductObserver)?
 
@@ -233,9 +234,11 @@ extension Pipeline {
         input.tokens.base.update(from: latents, count: latents.count)
         text.base.update(from: context, count: context.count)
       }
-      let attended = kept.map { TextContext(text, keptIn: $0, isThere: hasText) } ?? TextContext(text)
+      // Another stage may have had the arena in between.
+      let isThere = restartsOfText == run.arena.restarts
+      let attended = kept.map { TextContext(text, keptIn: $0, isThere: isThere) } ?? TextContext(text)
       networks.unet(input, timestep: timestep, context: attended, into: output, run)
-      run.serial { hasText = true }
+      run.serial { restartsOfText = run.arena.restarts }
       return run.isPlanning ? [] : output.tokens.elements
     }
   }

@@ -1,10 +1,11 @@
 // Sixteen lanes as one register of AVX-512, for kernels that add up no lanes, or sixteen in a given order. Nothing here may
-// be called without AT_CPU_AVX512_VNNI.
+// be called without AT_CPU_AVX512_VNNI. All processors that have it fetch lines to be written, which compilers are to know:
+// otherwise they fetch them to be read, and a core that shares no cache with their owner asks for them twice.
 #pragma once
 #include "kernel.h"
 #include <immintrin.h>
 
-#define KERNEL_TARGET "avx512f,avx512bw,avx512dq,avx512vnni"
+#define KERNEL_TARGET "avx512f,avx512bw,avx512dq,avx512vnni,prfchw"
 #define KERNEL __attribute__((target(KERNEL_TARGET)))
 #define KERNEL_INLINE static inline __attribute__((target(KERNEL_TARGET), always_inline))
 #define KERNEL_NAME(name) at_##name##_avx512vnni

@@ -112,7 +112,7 @@ KERNEL_INLINE void code_places(const places *v, size_t first, size_t width, int1
   }
   for (size_t c = 0; c < width; c += 2 * LANES) {
     EACH {
-      // The next tile's, which another thread may have had.
+      // The lines of the tile that comes next, which another thread may have had.
       __builtin_prefetch(codes[p] + width + c, 1, 3);
       const float *of = v->of[first + p] + c;
       const floats low = add(mul(load_floats(of), inverse[p]), all(rounding_magic));

@@ -10,6 +10,8 @@ package final class Arena {
   package private(set) var used = 0
   package private(set) var peak = 0
   private var earlierPeak = 0
+  /// How often all was forgotten.
+  package private(set) var restarts = 0
   /// The most that was ever taken: what it costs of memory, as long as nothing is given back.
   package var touched: Int { max(peak, earlierPeak) }
 
@@ -37,6 +39,7 @@ package final class Arena {
   /// Forgets everything that was taken.
   package func restart() {
     earlierPeak = touched
+    restarts += 1
     used = 0
     peak = 0
   }

@@ -170,7 +170,7 @@ extension Run {
     let share = (queries.roundedUp(to: pool.threads) / pool.threads).roundedUp(to: 4)
     let block = min(attention.largeBlock, share)
     let blocks = queries.roundedUp(to: block) / block
-    let blockFloats = images * block * columns
+    let blockFloats = (images * block * columns).roundedUp(to: 16)
     parallel(
       .attention, blocks, scratch: 2 * blockFloats + attention.workspace(block),
       products: input.rows * columns * (query.shape.inputs + 2 * k.rows / images)

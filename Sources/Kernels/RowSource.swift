@@ -124,8 +124,8 @@ extension Run {
     let (half, columns) = (source.rows / 2, source.columns)
     let rows = rows ?? 0..<(isPaired ? half : source.rows)
     let out = quantizedRows(isPaired ? 2 * rows.count : rows.count, columns, isPaired: isPaired)
-    let grain = max(1, 16_384 / columns)
     let step = Self.rowsAtOnce(columns)
+    let grain = max(step, 16_384 / columns / step * step)
     let piece = step * columns
     parallel(.quantisation, rows.count, grain: grain, scratch: 2 * piece) { range, scratch in
       if let there = source.there, observer == nil {
@@ -158,7 +158,7 @@ extension Run {
     return out
   }
 
-  /// A few rows, which stay in the first cache: fours, which layer norms take in step, where rows are not too long.
+  /// A few rows, which stay in the first cache or nearly: fours, which layer norms take in step, where rows are not too long.
   private static func rowsAtOnce(_ columns: Int) -> Int {
     let few = 4096 / columns
     return few < 3 ? max(1, few) : max(4, few / 4 * 4)
